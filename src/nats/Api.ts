@@ -1,0 +1,67 @@
+/**
+ * The JetStream API as JSON requests. Small on purpose: the engine needs a dozen verbs of it and
+ * none of the client library's abstractions over them.
+ */
+import * as Effect from "effect/Effect"
+import type { Msg, NatsConnection } from "nats"
+import { type NatsError, Rejected, Unavailable } from "./errors.ts"
+
+/** How long a request to the JetStream API may take before it counts as unanswered. */
+export const requestTimeoutMillis = 5_000
+
+const encoder = new TextEncoder()
+const noBytes = new Uint8Array(0)
+
+/** Sends one request and gives the answering message. Fails with `Unavailable` only. */
+export const request = (
+  connection: NatsConnection,
+  subject: string,
+  payload: Uint8Array | string,
+  operation: string,
+  timeoutMillis: number = requestTimeoutMillis,
+): Effect.Effect<Msg, Unavailable> =>
+  Effect.tryPromise({
+    try: () => connection.request(subject, payload, { timeout: timeoutMillis }),
+    catch: (cause) => new Unavailable({ operation, cause }),
+  })
+
+interface ApiReply {
+  readonly error?: {
+    readonly code: number
+    readonly err_code?: number
+    readonly description: string
+  }
+}
+
+/**
+ * Calls `$JS.API.<verb>` with a JSON body and gives the decoded answer.
+ *
+ * Fails with `Rejected` when the server answered an error, `Unavailable` when it did not answer.
+ */
+export const call = <A>(
+  connection: NatsConnection,
+  verb: string,
+  body: unknown,
+  operation: string,
+  timeoutMillis?: number,
+): Effect.Effect<A, NatsError> =>
+  Effect.flatMap(
+    request(
+      connection,
+      `$JS.API.${verb}`,
+      body === undefined ? noBytes : encoder.encode(JSON.stringify(body)),
+      operation,
+      timeoutMillis,
+    ),
+    (message) => {
+      const reply = message.json<ApiReply & A>()
+      return reply.error === undefined ? Effect.succeed(reply as A) : Effect.fail(
+        new Rejected({
+          operation,
+          code: reply.error.err_code ?? 0,
+          status: reply.error.code,
+          description: reply.error.description,
+        }),
+      )
+    },
+  )
