@@ -9,7 +9,7 @@
 import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join, relative } from "node:path"
+import { join } from "node:path"
 import process from "node:process"
 import { parseArgs } from "node:util"
 import { sweep } from "./leftovers.mjs"
@@ -174,7 +174,9 @@ rmSync(world, { recursive: true, force: true })
 // Deno passes over a file that throws between its first test and its last: the others then have more.
 const total = ({ passed, failed, skipped }) => passed + failed + skipped
 for (const file of files) {
-  const ran = results.filter((result) => result.file === file && result.troubles.length === 0)
+  const ran = results.filter((result) =>
+    result.file === file && result.failed === 0 && result.troubles.length === 0
+  )
   const most = Math.max(...ran.map(total))
   for (const result of ran.filter((result) => total(result) < most)) {
     const trouble = `only ${total(result)} of ${most} tests were seen on ${result.runtime}`
