@@ -1,0 +1,104 @@
+/** One run of a handler for a job, as it is kept in the job's history. */
+import { keptAttempts, maxMessageLength, maxStackLength } from "./Limits.ts"
+
+/**
+ * How an attempt ended: `failed` with the handler's typed error, `timedOut`, `crashed` by a defect or
+ * by a value that doesn't match its schema, `discarded` and `snoozed` by the handler's own word.
+ */
+export type Ending = "succeeded" | "failed" | "timedOut" | "crashed" | "discarded" | "snoozed"
+
+/** What is kept of an attempt. Times are milliseconds since 1970. */
+export interface Attempt {
+  /** Counts from 1; a snoozed attempt and the one after it have the same number. */
+  readonly number: number
+  /** Id of the server that ran it. */
+  readonly server: string
+  /** When the handler began. */
+  readonly started: number
+  /** When it ended. */
+  readonly ended: number
+  /** How it ended. */
+  readonly ending: Ending
+  /** The error's message, cut to 2,000 characters. */
+  readonly message?: string | undefined
+  /** The error's stack, cut to 4,000 characters. */
+  readonly stack?: string | undefined
+  /** The handler's typed error in the bytes of the definition's error schema. */
+  readonly error?: Uint8Array | undefined
+}
+
+const cut = (text: string, length: number): string =>
+  text.length <= length ? text : `${text.slice(0, length - 1)}…`
+
+/** Message and stack of anything that can be thrown, cut to what is kept. */
+export const describe = (
+  error: unknown,
+): { readonly message: string; readonly stack?: string | undefined } => {
+  if (error instanceof Error) {
+    const message = error.message === "" ? error.name : error.message
+    return {
+      message: cut(message, maxMessageLength),
+      stack: error.stack === undefined ? undefined : cut(error.stack, maxStackLength),
+    }
+  }
+  let text: string
+  try {
+    text = typeof error === "string" ? error : JSON.stringify(error) ?? String(error)
+  } catch {
+    text = Object.prototype.toString.call(error)
+  }
+  return { message: cut(text, maxMessageLength) }
+}
+
+/** Appends an attempt; of a long history the first five and the last five are kept. */
+export const append = (
+  history: ReadonlyArray<Attempt>,
+  attempt: Attempt,
+): ReadonlyArray<Attempt> => {
+  const all = [...history, attempt]
+  return all.length <= 2 * keptAttempts
+    ? all
+    : [...all.slice(0, keptAttempts), ...all.slice(-keptAttempts)]
+}
+
+/** The form on the wire: an array, so that the names of its fields take no room. */
+export const toWire = (attempt: Attempt): ReadonlyArray<unknown> => [
+  attempt.number,
+  attempt.server,
+  attempt.started,
+  attempt.ended,
+  attempt.ending,
+  attempt.message,
+  attempt.stack,
+  attempt.error,
+]
+
+const endings: ReadonlySet<unknown> = new Set<Ending>([
+  "succeeded",
+  "failed",
+  "timedOut",
+  "crashed",
+  "discarded",
+  "snoozed",
+])
+
+const textOr = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
+
+/** From the wire; `undefined` for what isn't an attempt. */
+export const fromWire = (value: unknown): Attempt | undefined => {
+  if (!Array.isArray(value) || !endings.has(value[4])) return undefined
+  const [number, server, started, ended, ending, message, stack, error] = value as Array<unknown>
+  if (typeof number !== "number" || typeof started !== "number" || typeof ended !== "number") {
+    return undefined
+  }
+  return {
+    number,
+    server: String(server),
+    started,
+    ended,
+    ending: ending as Ending,
+    message: textOr(message),
+    stack: textOr(stack),
+    error: error instanceof Uint8Array ? error : undefined,
+  }
+}

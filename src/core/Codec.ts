@@ -1,0 +1,85 @@
+/**
+ * Values of a schema to MessagePack bytes and back.
+ *
+ * A value goes through its schema's canonical JSON form, so everything a schema can describe
+ * survives the trip (dates, bytes, bigint, `undefined`, options, maps, classes), a reader in another
+ * language meets plain data, and what doesn't match the schema is refused. A schema whose declaration
+ * sets `toCodecJson: () => undefined` keeps its value as it is; {@link Bytes} uses that to carry bytes
+ * as MessagePack's own binary instead of as text.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaParser from "effect/SchemaParser"
+import * as MessagePack from "./MessagePack.ts"
+
+/** Why a value couldn't be encoded or decoded. */
+export interface Mismatch {
+  /** Path inside the value, for example `.to` or `[3].name`; empty for the value itself. */
+  readonly path: string
+  /** What the schema or the encoder said. */
+  readonly reason: string
+}
+
+/** Both directions for one schema. The effects of ordinary schemas are already finished (`Exit`). */
+export interface Codec<A> {
+  /** To bytes that stay valid only until the next encoding; copy them at once. */
+  readonly encodeShared: (value: unknown) => Effect.Effect<Uint8Array, Mismatch>
+  /** From bytes. */
+  readonly decode: (bytes: Uint8Array) => Effect.Effect<A, Mismatch>
+}
+
+/** A schema that needs no services, the only kind a job can have: any server must be able to run it. */
+export type AnySchema = Schema.ConstraintCodec<unknown, unknown, never, never>
+
+/** Bytes that travel as MessagePack's binary; `Schema.Uint8Array` works too, as base64 text. */
+export const Bytes: Schema.Codec<Uint8Array, Uint8Array> = Schema.declare<Uint8Array>(
+  (input): input is Uint8Array => input instanceof Uint8Array,
+  { expected: "Uint8Array", toCodecJson: () => undefined },
+) as never
+
+const formatter = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const pathText = (path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined) =>
+  (path ?? []).map((part) => {
+    const key = typeof part === "object" ? part.key : part
+    return typeof key === "number" ? `[${key}]` : `.${String(key)}`
+  }).join("")
+
+const mismatchOf = (issue: SchemaIssue.Issue): Mismatch => {
+  const first = formatter(issue).issues[0]
+  return { path: pathText(first?.path), reason: first?.message ?? String(issue) }
+}
+
+const thrown = (error: unknown): Mismatch => ({
+  path: "",
+  reason: error instanceof Error ? error.message : String(error),
+})
+
+/** Makes the codec of a schema. */
+export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
+  const json = Schema.toCodecJson(schema)
+  const toJson = SchemaParser.encodeUnknownEffect(json)
+  const fromJson = SchemaParser.decodeUnknownEffect(json)
+  const pack = (value: unknown): Effect.Effect<Uint8Array, Mismatch> => {
+    try {
+      return Exit.succeed(MessagePack.encodeShared(value))
+    } catch (error) {
+      return Exit.fail(thrown(error))
+    }
+  }
+  return {
+    encodeShared: (value) =>
+      Effect.flatMapEager(Effect.mapErrorEager(toJson(value), mismatchOf), pack),
+    decode: (bytes) => {
+      let value: unknown
+      try {
+        value = MessagePack.decode(bytes)
+      } catch (error) {
+        return Exit.fail(thrown(error))
+      }
+      return Effect.mapErrorEager(fromJson(value), mismatchOf) as Effect.Effect<S["Type"], Mismatch>
+    },
+  }
+}

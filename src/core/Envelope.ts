@@ -1,0 +1,297 @@
+/**
+ * The bytes of a job's message, version 1: one MessagePack array. `docs/envelope.md` describes it for
+ * clients in other languages; this file is what holds it true.
+ *
+ *     0  version    1
+ *     1  name       of the job definition
+ *     2  queue      that the job was created for
+ *     3  priority   1 critical … 4 low
+ *     4  options    map or nil: retry, timeout (ms), retention (class)
+ *     5  created    ms since 1970
+ *     6  payload    bin: the payload's own MessagePack
+ *     7  progress   array or nil: what the engine knows of earlier attempts
+ *     8  outcome    array, in final records only
+ *
+ * Positions 0 to 6 never change in the life of a job: every later message begins with a copy of them.
+ */
+import * as Attempt from "./Attempt.ts"
+import * as MessagePack from "./MessagePack.ts"
+import * as Retry from "./Retry.ts"
+
+/** The version that this engine writes and reads. */
+export const version = 1
+
+/** What a caller decided for one job beside its definition. */
+export interface Options {
+  /** Replaces the definition's retry policy. */
+  readonly retry?: Retry.Backoff | undefined
+  /** Replaces the definition's time limit for an attempt, in ms. */
+  readonly timeout?: number | undefined
+  /** Retention class, part of the final record's subject; absent for the common one. */
+  readonly retention?: string | undefined
+}
+
+/** What the engine has learned since the job was created. */
+export interface Progress {
+  /** Attempts that ended and count: failures, and the final success. */
+  readonly attempts: number
+  /** How often the handler asked for a later try that doesn't count. */
+  readonly snoozes: number
+  /** How often the job's server was lost while it ran. */
+  readonly lost: number
+  /** How often a server gave it back because it doesn't know the job's name. */
+  readonly unknown: number
+  /** Stream sequence of the final record that a requeue left behind; 0 for none. */
+  readonly after: number
+  /** The attempts themselves; of many, the first and the last five. */
+  readonly history: ReadonlyArray<Attempt.Attempt>
+}
+
+/** How a job ended. */
+export interface Outcome {
+  /** When, in ms since 1970. */
+  readonly ended: number
+  /** The handler's result in the bytes of the definition's success schema. */
+  readonly result?: Uint8Array | undefined
+  /** Why, for a job that failed or was cancelled. */
+  readonly reason?: string | undefined
+}
+
+/** A decoded message of a job. */
+export interface Envelope {
+  readonly name: string
+  readonly queue: string
+  readonly lane: number
+  readonly options: Options
+  readonly created: number
+  readonly payload: Uint8Array
+  readonly progress: Progress
+  readonly outcome?: Outcome | undefined
+  /** The message's bytes of positions 0 to 6, without the array's own head. */
+  readonly head: Uint8Array
+}
+
+/** Progress of a job that no server has touched. */
+export const untouched: Progress = {
+  attempts: 0,
+  snoozes: 0,
+  lost: 0,
+  unknown: 0,
+  after: 0,
+  history: [],
+}
+
+const arrayOf8 = 0x98
+const arrayOf9 = 0x99
+const nil = 0xc0
+
+const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
+  let length = 0
+  for (const part of parts) length += part.length
+  const bytes = new Uint8Array(length)
+  let offset = 0
+  for (const part of parts) {
+    bytes.set(part, offset)
+    offset += part.length
+  }
+  return bytes
+}
+
+/** The bytes of positions 0 to 4, which all jobs of one definition and one set of options share. */
+export const template = (
+  name: string,
+  queue: string,
+  lane: number,
+  options: Options,
+): Uint8Array => {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined)
+  const shown = entries.length === 0 ? null : Object.fromEntries(entries)
+  return concat([version, name, queue, lane, shown].map((value) => MessagePack.encode(value)))
+}
+
+/** A new job's message. `payload` is copied, so it may be a shared buffer. */
+export const fresh = (
+  template: Uint8Array,
+  created: number,
+  payload: Uint8Array,
+): Uint8Array<ArrayBuffer> => {
+  const size = payload.length
+  const headSize = size < 0x100 ? 2 : size < 0x10000 ? 3 : 5
+  let at = 1 + template.length
+  const bytes = new Uint8Array(at + 9 + headSize + size + 1)
+  bytes[0] = arrayOf8
+  bytes.set(template, 1)
+  bytes[at] = 0xcf
+  at = writeUint32(bytes, at + 1, Math.floor(created / 0x100000000))
+  at = writeUint32(bytes, at, created % 0x100000000)
+  if (headSize === 2) {
+    bytes[at++] = 0xc4
+  } else if (headSize === 3) {
+    bytes[at++] = 0xc5
+    bytes[at++] = size >>> 8
+  } else {
+    bytes[at++] = 0xc6
+    bytes[at++] = size >>> 24
+    bytes[at++] = size >>> 16
+    bytes[at++] = size >>> 8
+  }
+  bytes[at++] = size
+  bytes.set(payload, at)
+  bytes[at + size] = nil
+  return bytes
+}
+
+const writeUint32 = (bytes: Uint8Array, at: number, value: number): number => {
+  bytes[at] = value >>> 24
+  bytes[at + 1] = value >>> 16
+  bytes[at + 2] = value >>> 8
+  bytes[at + 3] = value
+  return at + 4
+}
+
+const nilByte = new Uint8Array([nil])
+
+const packProgress = (progress: Progress): Uint8Array =>
+  progress === untouched ? nilByte : MessagePack.encode([
+    progress.attempts,
+    progress.snoozes,
+    progress.lost,
+    progress.unknown,
+    progress.after,
+    progress.history.map(Attempt.toWire),
+  ])
+
+/** The message of a job that lives on, with new progress. */
+export const live = (envelope: Envelope, progress: Progress): Uint8Array<ArrayBuffer> =>
+  concat([new Uint8Array([arrayOf8]), envelope.head, packProgress(progress)])
+
+/** The final record of a job. */
+export const final = (
+  envelope: Envelope,
+  progress: Progress,
+  outcome: Outcome,
+): Uint8Array<ArrayBuffer> =>
+  concat([
+    new Uint8Array([arrayOf9]),
+    envelope.head,
+    packProgress(progress),
+    MessagePack.encodeShared([outcome.ended, outcome.result, outcome.reason]),
+  ])
+
+/** The same job without its payload, for a record that would not fit otherwise. */
+export const withoutPayload = (envelope: Envelope): Envelope => {
+  const payload = new Uint8Array(0)
+  return { ...envelope, payload, head: encodeHead({ ...envelope, payload }) }
+}
+
+const encodeHead = (envelope: Omit<Envelope, "head">): Uint8Array =>
+  fresh(
+    template(envelope.name, envelope.queue, envelope.lane, envelope.options),
+    envelope.created,
+    envelope.payload,
+  ).slice(1, -1)
+
+/** Builds an envelope from its parts, for bytes that hold none that can be read. */
+export const make = (parts: Omit<Envelope, "head">): Envelope => ({
+  ...parts,
+  head: encodeHead(parts),
+})
+
+/** Why bytes are no envelope; `newer` when they are one of a later version. */
+export interface Unreadable {
+  readonly _tag: "Unreadable"
+  readonly newer: boolean
+  readonly reason: string
+}
+
+const unreadable = (reason: string, newer = false): Unreadable => ({
+  _tag: "Unreadable",
+  newer,
+  reason,
+})
+
+const isCount = (value: unknown): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0
+
+const readOptions = (value: unknown): Options | undefined => {
+  if (value === null || value === undefined) return {}
+  if (typeof value !== "object" || Array.isArray(value)) return undefined
+  const { retry, timeout, retention } = value as { readonly [key: string]: unknown }
+  if (retry !== undefined && !Retry.isBackoff(retry)) return undefined
+  if (timeout !== undefined && !(typeof timeout === "number" && timeout > 0)) return undefined
+  if (
+    retention !== undefined &&
+    !(typeof retention === "string" && /^_[A-Za-z0-9]{1,32}$/.test(retention))
+  ) {
+    return undefined
+  }
+  return { retry, timeout, retention }
+}
+
+const readProgress = (value: unknown): Progress | undefined => {
+  if (value === null) return untouched
+  if (!Array.isArray(value) || !value.slice(0, 5).every(isCount) || !Array.isArray(value[5])) {
+    return undefined
+  }
+  const [attempts, snoozes, lost, unknown, after] = value as Array<number>
+  const history: Array<Attempt.Attempt> = []
+  for (const item of value[5]) {
+    const attempt = Attempt.fromWire(item)
+    if (attempt !== undefined) history.push(attempt)
+  }
+  return {
+    attempts: attempts ?? 0,
+    snoozes: snoozes ?? 0,
+    lost: lost ?? 0,
+    unknown: unknown ?? 0,
+    after: after ?? 0,
+    history,
+  }
+}
+
+const readOutcome = (value: unknown): Outcome | undefined =>
+  Array.isArray(value) && typeof value[0] === "number"
+    ? {
+      ended: value[0],
+      result: value[1] instanceof Uint8Array ? value[1] : undefined,
+      reason: typeof value[2] === "string" ? value[2] : undefined,
+    }
+    : undefined
+
+/** Reads a message. Never throws: hostile bytes give `Unreadable`. */
+export const decode = (bytes: Uint8Array): Envelope | Unreadable => {
+  let parts: unknown
+  try {
+    parts = MessagePack.decode(bytes)
+  } catch (error) {
+    return unreadable(error instanceof Error ? error.message : String(error))
+  }
+  if (!Array.isArray(parts)) return unreadable("it is not a MessagePack array")
+  if (typeof parts[0] === "number" && parts[0] > version) {
+    return unreadable(`its format is version ${parts[0]}, this engine reads ${version}`, true)
+  }
+  const [format, name, queue, lane, rawOptions, created, payload, rawProgress, rawOutcome] = parts
+  if (format !== version) return unreadable("its version is missing")
+  if (typeof name !== "string") return unreadable("its name is not a text")
+  if (typeof queue !== "string" || !/^[A-Za-z0-9_-]{1,64}$/.test(queue)) {
+    return unreadable("its queue is not a legal name")
+  }
+  if (!isCount(lane) || lane < 1 || lane > 4) return unreadable("its priority is not 1 to 4")
+  const options = readOptions(rawOptions)
+  if (options === undefined) return unreadable("its options are not valid")
+  if (typeof created !== "number") return unreadable("its time of creation is not a number")
+  if (!(payload instanceof Uint8Array)) return unreadable("its payload is not binary")
+  const progress = readProgress(rawProgress ?? null)
+  if (progress === undefined) return unreadable("its progress is not valid")
+  const outcome = parts.length > 8 ? readOutcome(rawOutcome) : undefined
+  const fields = { name, queue, lane, options, created, payload, progress, outcome }
+  // The payload is a view of `bytes`, so where it ends positions 0 to 6 end.
+  const compact = bytes[0] === arrayOf8 || bytes[0] === arrayOf9
+  const head = compact && payload.buffer === bytes.buffer
+    ? bytes.subarray(1, payload.byteOffset + payload.length - bytes.byteOffset)
+    : encodeHead(fields)
+  return { ...fields, head }
+}
+
+/** Whether {@link decode} gave an envelope. */
+export const isEnvelope = (value: Envelope | Unreadable): value is Envelope => !("_tag" in value)
