@@ -1,0 +1,258 @@
+/**
+ * The connection to NATS: one per layer and process, shared by everything that runs on it. It
+ * reconnects by itself and without limit, notices a dead peer within seconds, and closes with its
+ * scope. Nothing that was written is lost with it, since nothing lives only in a process.
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import { AuthorizationError, connect, PermissionViolationError, RequestError } from "nats"
+import type { NatsConnection, ServerInfo } from "nats"
+import * as Api from "./Api.ts"
+import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
+import * as EmbeddedServer from "./EmbeddedServer.ts"
+import { Unavailable, UnsupportedServer } from "./errors.ts"
+import {
+  type InvalidNatsOptions,
+  type NatsOptions,
+  refusing,
+  resolve,
+  type Resolved,
+  resolveNamespace,
+} from "./NatsOptions.ts"
+import { isSupported, wanted } from "./ServerVersion.ts"
+import process from "node:process"
+
+export type { ConnectionStatus } from "./ConnectionStatus.ts"
+export type { EmbeddedOptions } from "./EmbeddedServer.ts"
+export {
+  type Authentication,
+  InvalidNatsOptions,
+  type NatsOptions,
+  type Tls,
+} from "./NatsOptions.ts"
+
+/** The server connected to, by its own word. */
+export interface ConnectedServer {
+  /** Changes with every start of the server. */
+  readonly id: string
+  /** For example `2.14.0`. */
+  readonly version: string
+  /** The largest message it takes, in bytes. */
+  readonly maxPayload: number
+}
+
+/** The connection, and what the floors above need to know about it. */
+export interface Nats {
+  /** The client library's connection. Only `src/nats` uses it. */
+  readonly connection: NatsConnection
+  /** Which installation inside the NATS account. */
+  readonly namespace: string
+  /** The server connected to now, or the last one while there is none. */
+  readonly server: () => ConnectedServer
+  /** The current state first, then each change; ends after `closed`. For any number of readers. */
+  readonly status: Stream.Stream<ConnectionStatus>
+  /** Calls back synchronously after each reconnect; returns the unsubscribe. */
+  readonly onReconnect: (callback: () => void) => () => void
+}
+
+/** The connection as a service. */
+export const Nats: Context.Service<Nats, Nats> = Context.Service<Nats>("portfire/nats/Nats")
+
+/** The server knows nobody by the credentials given, or asks for some and got none. */
+export class AuthenticationFailed extends Data.Error<{
+  /** Where it was tried. */
+  readonly server: string
+  /** What was shown, in words, for example `the user alice`. */
+  readonly authenticatedBy: string
+}> {
+  /** Tag for `Effect.catchTag`. */
+  readonly _tag = "AuthenticationFailed"
+  /** Name in stack traces. */
+  override readonly name = "AuthenticationFailed"
+  /** False: other credentials are needed. */
+  readonly retryable = false
+  /** One sentence a person can act on. */
+  override get message(): string {
+    return `the NATS server at ${this.server} refused ${this.authenticatedBy}. Check the ` +
+      "authentication option, or PORTFIRE_NATS_USER and its companions in the environment."
+  }
+}
+
+/** What making the connection may fail with. */
+export type ConnectError =
+  | Unavailable
+  | UnsupportedServer
+  | InvalidNatsOptions
+  | AuthenticationFailed
+
+/** How long one try to connect may take. */
+const connectTimeoutMillis = 5_000
+/** A peer that answers none of two pings is dead: noticed after at most 15 s. */
+const pingIntervalMillis = 5_000
+const reconnectWaitMillis = 100
+const reconnectJitterMillis = 200
+/** How long the buffered writes may take on their way out when the scope closes. */
+const drainMillis = 2_000
+
+const firstConnectSchedule = Schedule.spaced("1 second")
+
+const described = (info: ServerInfo | undefined): ConnectedServer => ({
+  id: info?.server_id ?? "",
+  version: info?.version ?? "",
+  maxPayload: info?.max_payload ?? 0,
+})
+
+const dial = (
+  settings: Resolved,
+): Effect.Effect<NatsConnection, Unavailable | AuthenticationFailed> =>
+  Effect.callback((resume) => {
+    let abandoned = false
+    connect({
+      servers: settings.servers,
+      name: settings.name,
+      ...(settings.authenticator === undefined ? {} : { authenticator: settings.authenticator }),
+      ...(settings.tls === undefined ? {} : { tls: settings.tls }),
+      timeout: connectTimeoutMillis,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: reconnectWaitMillis,
+      reconnectJitter: reconnectJitterMillis,
+      reconnectJitterTLS: reconnectJitterMillis,
+      pingInterval: pingIntervalMillis,
+      // Credentials that a server refuses for a while (being rotated, restarting with another
+      // configuration) must not end a connection that is to last for ever.
+      ignoreAuthErrorAbort: true,
+    }).then(
+      (connection) => {
+        if (abandoned) void connection.close()
+        else resume(Effect.succeed(connection))
+      },
+      (cause: unknown) =>
+        resume(Effect.fail(
+          cause instanceof AuthorizationError
+            ? new AuthenticationFailed({
+              server: settings.servers.join(", "),
+              authenticatedBy: settings.authenticatedBy,
+            })
+            : new Unavailable({ operation: `connecting to ${settings.servers.join(", ")}`, cause }),
+        )),
+    )
+    return Effect.sync(() => {
+      abandoned = true
+    })
+  })
+
+/** Flushes and closes; never hangs, also when the server is gone. */
+const hangUp = (connection: NatsConnection, connected: boolean): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    if (connection.isClosed()) return
+    if (connected) {
+      let timer: ReturnType<typeof setTimeout> | undefined
+      const limit = new Promise<void>((done) => {
+        timer = setTimeout(done, drainMillis)
+      })
+      await Promise.race([connection.drain().catch(() => {}), limit])
+      clearTimeout(timer)
+    }
+    await connection.close()
+  })
+
+const checkJetStream = (
+  connection: NatsConnection,
+  version: string,
+): Effect.Effect<void, Unavailable | UnsupportedServer> => {
+  const off = (what: string) =>
+    new UnsupportedServer({
+      version,
+      reason:
+        `${what}. Start the server with JetStream (nats-server -js, or a jetstream block in ` +
+        "its configuration), or use an account that has it.",
+    })
+  return Api.call<unknown>(connection, "INFO", undefined, "asking for JetStream").pipe(
+    Effect.asVoid,
+    Effect.catchTags({
+      Rejected: (error) =>
+        Effect.fail(off(`JetStream is not usable (${error.description}, code ${error.code})`)),
+      Unavailable: (error) =>
+        error.cause instanceof RequestError && error.cause.isNoResponders()
+          ? Effect.fail(off("JetStream is not enabled"))
+          // Who may only publish can't ask; the first publish tells.
+          : error.cause instanceof PermissionViolationError ||
+              (error.cause as Error | undefined)?.cause instanceof PermissionViolationError
+          ? Effect.void
+          : Effect.fail(error),
+    }),
+  )
+}
+
+/** A connection that is closed with the scope, to a server that has what the engine needs. */
+const make = (settings: Resolved): Effect.Effect<Nats, ConnectError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const dialled = settings.waitOnFirstConnect
+      ? Effect.retry(dial(settings), {
+        while: (error) => error._tag === "Unavailable",
+        schedule: firstConnectSchedule,
+      })
+      : dial(settings)
+    const { connection, tracker } = yield* Effect.acquireRelease(
+      Effect.flatMap(
+        dialled,
+        (connection) => Effect.map(track(connection), (tracker) => ({ connection, tracker })),
+      ),
+      ({ connection, tracker }) => hangUp(connection, tracker.current().state === "connected"),
+      { interruptible: true },
+    )
+    let last = described(connection.info)
+    if (!isSupported(last.version)) {
+      return yield* new UnsupportedServer({
+        version: last.version,
+        reason: `${wanted}. Upgrade the server.`,
+      })
+    }
+    yield* checkJetStream(connection, last.version)
+    return {
+      connection,
+      namespace: settings.namespace,
+      server: () => {
+        if (connection.info !== undefined) last = described(connection.info)
+        return last
+      },
+      status: tracker.changes,
+      onReconnect: tracker.onReconnect,
+    }
+  })
+
+/**
+ * The connection to the server that the options or the environment name.
+ *
+ * Fails when no server answers (`Unavailable`), it refuses our credentials (`AuthenticationFailed`),
+ * it is too old or without JetStream (`UnsupportedServer`), or an option has a bad value
+ * (`InvalidNatsOptions`). Once made, it never gives up.
+ */
+export const layer = (options: NatsOptions = {}): Layer.Layer<Nats, ConnectError> =>
+  Layer.effect(Nats, Effect.flatMap(resolve(options), make))
+
+/**
+ * The connection to a NATS server that this process starts, watches and stops, or shares with other
+ * processes that use the same data folder. See `EmbeddedOptions`.
+ */
+export const layerEmbedded = (
+  options: EmbeddedServer.EmbeddedOptions = {},
+): Layer.Layer<Nats, ConnectError | EmbeddedServer.EmbeddedServerError> =>
+  Layer.effect(
+    Nats,
+    Effect.gen(function* () {
+      const namespace = yield* refusing(() => resolveNamespace(options.namespace, process.env))
+      const server = yield* EmbeddedServer.start(options)
+      const settings = yield* resolve({
+        servers: server.address,
+        authentication: { user: server.user, password: server.password },
+        namespace,
+      }, {})
+      return yield* make(settings)
+    }),
+  )
