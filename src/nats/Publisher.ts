@@ -1,0 +1,284 @@
+/**
+ * Publishes to JetStream in a pipeline: one inbox for all answers, a window of messages whose answers
+ * are outstanding, a callback per message and no promise. What doesn't fit in the window waits in
+ * line; lines are as long as there are callers, who are expected to wait.
+ *
+ * A publish whose answer stays away, or that the server neither stored nor decided (W4), is repeated
+ * until it is answered or the caller's patience ends. Every repetition is conditional, so it stores
+ * nothing twice: an unconditional first publish of a new id is repeated expecting an empty subject.
+ */
+import { createInbox, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "nats"
+import { Code, repeatable } from "./errors.ts"
+
+/** What became of a publish. */
+export type Ack =
+  /** Stored at this sequence. */
+  | { readonly _tag: "Stored"; readonly sequence: number }
+  /** The newest sequence under the condition's filter is another one; `repeated` when an earlier
+   * try of the same publish may be the reason. */
+  | { readonly _tag: "Conflict"; readonly repeated: boolean }
+  /** The server refused it for good. */
+  | { readonly _tag: "Refused"; readonly code: number; readonly description: string }
+  /** No answer within the caller's patience: it may be stored, or not. */
+  | { readonly _tag: "Unknown" }
+
+/** One message to publish. */
+export interface Publication {
+  readonly subject: string
+  readonly payload: Uint8Array
+  /** Newest sequence that must exist under `filter`; `undefined` for no condition at first. */
+  readonly expected: number | undefined
+  /** Filter of the condition: everything of the job. */
+  readonly filter: string
+  /** Further header lines, each ending in CRLF. */
+  readonly headers?: string | undefined
+  /** How long to keep trying, in ms; default for ever. */
+  readonly patience?: number | undefined
+}
+
+interface Entry {
+  readonly publication: Publication
+  readonly callback: (ack: Ack) => void
+  readonly size: number
+  readonly begun: number
+  sent: number
+  tries: number
+  token: string
+}
+
+/** Options of a publisher. */
+export interface Options {
+  /** Most messages with an outstanding answer. */
+  readonly window?: number
+  /** Most bytes in such messages. */
+  readonly windowBytes?: number
+  /** Milliseconds after which an answer counts as lost. */
+  readonly answerWithin?: number
+}
+
+const encoder = new TextEncoder()
+const version = "NATS/1.0\r\n"
+const conditionHeader = "Nats-Expected-Last-Subject-Sequence"
+
+/** Header bytes made by hand: the client asks an object of headers for nothing but these. */
+class RawHeaders {
+  readonly bytes: Uint8Array
+  constructor(lines: string) {
+    this.bytes = encoder.encode(`${version}${lines}\r\n`)
+  }
+  encode(): Uint8Array {
+    return this.bytes
+  }
+}
+
+/** Turns ready-made header lines, each ending in CRLF, into headers for the client. */
+export const rawHeaders = (lines: string): MsgHdrs => new RawHeaders(lines) as unknown as MsgHdrs
+
+/** The header lines of a condition on everything under a filter (W1). */
+export const conditionLines = (expected: number, filter: string): string =>
+  `${conditionHeader}: ${expected}\r\n${conditionHeader}-Subject: ${filter}\r\n`
+
+/** A pipelined publisher on one connection. */
+export class Publisher {
+  readonly #connection: NatsConnection
+  readonly #inbox: string
+  readonly #subscription: Subscription
+  readonly #outstanding = new Map<string, Entry>()
+  readonly #line: Array<Entry> = []
+  #lineStart = 0
+  readonly #later = new Set<ReturnType<typeof setTimeout>>()
+  readonly #window: number
+  readonly #windowBytes: number
+  readonly #answerWithin: number
+  #bytes = 0
+  #counter = 0
+  #timer: ReturnType<typeof setInterval> | undefined
+  #closed = false
+
+  constructor(connection: NatsConnection, options: Options = {}) {
+    this.#connection = connection
+    this.#window = options.window ?? 4_096
+    this.#windowBytes = options.windowBytes ?? 16 * 1024 * 1024
+    this.#answerWithin = options.answerWithin ?? 5_000
+    this.#inbox = `${createInbox()}.`
+    this.#subscription = connection.subscribe(`${this.#inbox}*`, {
+      callback: (error, message) => {
+        if (error === null) this.#answered(message)
+      },
+    })
+  }
+
+  /** Messages that are not settled yet, the waiting ones included. */
+  get pending(): number {
+    return this.#outstanding.size + (this.#line.length - this.#lineStart) + this.#later.size
+  }
+
+  /** Publishes; `callback` is called exactly once, never before this call returns. */
+  publish(publication: Publication, callback: (ack: Ack) => void): void {
+    const entry: Entry = {
+      publication,
+      callback,
+      size: publication.payload.length + publication.subject.length,
+      begun: performance.now(),
+      sent: 0,
+      tries: 0,
+      token: "",
+    }
+    if (this.#closed) queueMicrotask(() => callback({ _tag: "Unknown" }))
+    else if (this.#hasRoom()) this.#send(entry)
+    else this.#line.push(entry)
+  }
+
+  /**
+   * To be called when the connection is back: what was under way when it was lost has no answer any
+   * more and is sent again at once.
+   */
+  reconnected(): void {
+    const entries = [...this.#outstanding.values()]
+    this.#outstanding.clear()
+    this.#bytes = 0
+    for (const entry of entries) this.#retry(entry, 0)
+  }
+
+  /** Ends the publisher; whatever isn't settled becomes `Unknown`. */
+  close(): void {
+    this.#closed = true
+    this.#subscription.unsubscribe()
+    clearInterval(this.#timer)
+    for (const timer of this.#later) clearTimeout(timer)
+    const entries = [...this.#outstanding.values(), ...this.#line.slice(this.#lineStart)]
+    this.#outstanding.clear()
+    this.#line.length = 0
+    this.#lineStart = 0
+    for (const entry of entries) entry.callback({ _tag: "Unknown" })
+  }
+
+  #hasRoom(): boolean {
+    return this.#outstanding.size < this.#window && this.#bytes < this.#windowBytes
+  }
+
+  #send(entry: Entry): void {
+    const { expected, filter, headers, payload, subject } = entry.publication
+    const condition = expected ?? (entry.tries === 0 ? undefined : 0)
+    entry.tries++
+    entry.sent = performance.now()
+    entry.token = (this.#counter++).toString(36)
+    this.#outstanding.set(entry.token, entry)
+    this.#bytes += entry.size
+    this.#timer ??= setInterval(() => this.#expire(), Math.min(1_000, this.#answerWithin))
+    const reply = this.#inbox + entry.token
+    try {
+      if (condition === undefined && headers === undefined) {
+        this.#connection.publish(subject, payload, { reply })
+      } else {
+        const lines = (condition === undefined ? "" : conditionLines(condition, filter)) +
+          (headers ?? "")
+        this.#connection.publish(subject, payload, { reply, headers: rawHeaders(lines) })
+      }
+    } catch (error) {
+      // The client refuses before anything is sent: too large, or the connection is closed for good.
+      queueMicrotask(() =>
+        this.#settle(entry, {
+          _tag: "Refused",
+          code: 0,
+          description: error instanceof Error ? error.message : String(error),
+        })
+      )
+    }
+  }
+
+  #answered(message: Msg): void {
+    const entry = this.#outstanding.get(message.subject.slice(this.#inbox.length))
+    if (entry === undefined) return
+    const text = message.string()
+    const sequence = sequenceIn(text)
+    if (sequence !== 0) return this.#settle(entry, { _tag: "Stored", sequence })
+    const { code, description } = refusalIn(text)
+    if (code === Code.wrongLastSequence) {
+      this.#settle(entry, { _tag: "Conflict", repeated: entry.tries > 1 })
+    } else if (code === 0 || repeatable.has(code)) {
+      // No code: nobody answered for the stream (no responders), or it has no leader right now.
+      this.#forget(entry)
+      this.#retry(entry, Math.min(1_000, 10 * 2 ** Math.min(entry.tries, 7)))
+    } else {
+      this.#settle(entry, { _tag: "Refused", code, description })
+    }
+  }
+
+  #forget(entry: Entry): boolean {
+    if (!this.#outstanding.delete(entry.token)) return false
+    this.#bytes -= entry.size
+    return true
+  }
+
+  #settle(entry: Entry, ack: Ack): void {
+    if (!this.#forget(entry)) return
+    if (this.#lineStart < this.#line.length) this.#advance()
+    if (this.#outstanding.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+    entry.callback(ack)
+  }
+
+  #advance(): void {
+    while (this.#lineStart < this.#line.length && this.#hasRoom()) {
+      this.#send(this.#line[this.#lineStart++] as Entry)
+    }
+    if (this.#lineStart === this.#line.length) {
+      this.#line.length = 0
+      this.#lineStart = 0
+    } else if (this.#lineStart > 1_024) {
+      this.#line.splice(0, this.#lineStart)
+      this.#lineStart = 0
+    }
+  }
+
+  #retry(entry: Entry, delay: number): void {
+    const { patience } = entry.publication
+    if (patience !== undefined && performance.now() + delay - entry.begun > patience) {
+      return entry.callback({ _tag: "Unknown" })
+    }
+    if (delay === 0) return this.#send(entry)
+    const timer = setTimeout(() => {
+      this.#later.delete(timer)
+      if (this.#closed) entry.callback({ _tag: "Unknown" })
+      else this.#send(entry)
+    }, delay)
+    this.#later.add(timer)
+  }
+
+  #expire(): void {
+    const before = performance.now() - this.#answerWithin
+    for (const entry of this.#outstanding.values()) {
+      // The map keeps the order of sending.
+      if (entry.sent > before) break
+      this.#forget(entry)
+      this.#retry(entry, 0)
+    }
+  }
+}
+
+/** Sequence in a publish answer, read without parsing it whole; 0 when it is an error. */
+const sequenceIn = (text: string): number => {
+  const at = text.indexOf('"seq":')
+  if (at < 0 || text.includes('"error"')) return 0
+  let value = 0
+  for (let i = at + 6; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit < 0 || digit > 9) break
+    value = value * 10 + digit
+  }
+  return value
+}
+
+const refusalIn = (text: string): { readonly code: number; readonly description: string } => {
+  try {
+    const { error } = JSON.parse(text) as {
+      readonly error?: { readonly err_code?: number; readonly description?: string }
+    }
+    return { code: error?.err_code ?? 0, description: error?.description ?? text }
+  } catch {
+    return { code: 0, description: text }
+  }
+}

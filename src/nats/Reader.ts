@@ -1,0 +1,159 @@
+/**
+ * Reads messages of a stream by subject: many at once through direct get, or one at the stream's
+ * leader where the answer decides something (W4).
+ *
+ * Reads are repeated until they are answered; a lost connection makes them wait, never fail.
+ */
+import * as Effect from "effect/Effect"
+import { createInbox, type Msg, type NatsConnection, type Subscription } from "nats"
+import * as Api from "./Api.ts"
+import { Code, type NatsError, Rejected, Unavailable } from "./errors.ts"
+
+/** A message as it lies in a stream. */
+export interface StoredMessage {
+  readonly subject: string
+  readonly sequence: number
+  /** When it was stored, by the server's clock; ms since 1970. */
+  readonly time: number
+  readonly data: Uint8Array
+}
+
+/** Most subjects that one multi-subject read may match; the server refuses more. */
+export const maxMatches = 1_024
+
+interface Collector {
+  readonly found: Array<StoredMessage>
+  readonly done: (result: ReadonlyArray<StoredMessage> | NatsError) => void
+}
+
+const encoder = new TextEncoder()
+
+/** Reads by direct get on one connection, with one inbox for all answers. */
+export class Reader {
+  readonly #connection: NatsConnection
+  readonly #inbox: string
+  readonly #subscription: Subscription
+  readonly #open = new Map<string, Collector>()
+  #counter = 0
+
+  constructor(connection: NatsConnection) {
+    this.#connection = connection
+    this.#inbox = `${createInbox()}.`
+    this.#subscription = connection.subscribe(`${this.#inbox}*`, {
+      callback: (error, message) => {
+        if (error === null) this.#answered(message)
+      },
+    })
+  }
+
+  /**
+   * The newest message of every subject that matches one of the filters. Fails with `Unavailable`
+   * when no complete answer comes within the time, `Rejected` when more than {@link maxMatches} match.
+   */
+  newest(
+    stream: string,
+    filters: ReadonlyArray<string>,
+    timeoutMillis: number = Api.requestTimeoutMillis,
+  ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
+    return Effect.callback<ReadonlyArray<StoredMessage>, NatsError>((resume) => {
+      const token = (this.#counter++).toString(36)
+      const finish = (result: ReadonlyArray<StoredMessage> | NatsError) => {
+        clearTimeout(timer)
+        this.#open.delete(token)
+        resume("_tag" in result ? Effect.fail(result) : Effect.succeed(result))
+      }
+      const timer = setTimeout(
+        () => finish(new Unavailable({ operation: `reading ${stream}` })),
+        timeoutMillis,
+      )
+      this.#open.set(token, { found: [], done: finish })
+      try {
+        this.#connection.publish(
+          `$JS.API.DIRECT.GET.${stream}`,
+          encoder.encode(JSON.stringify({ multi_last: filters })),
+          { reply: this.#inbox + token },
+        )
+      } catch (cause) {
+        finish(new Unavailable({ operation: `reading ${stream}`, cause }))
+      }
+      return Effect.sync(() => {
+        clearTimeout(timer)
+        this.#open.delete(token)
+      })
+    })
+  }
+
+  /** Ends the reader; reads under way end as `Unavailable`. */
+  close(): void {
+    this.#subscription.unsubscribe()
+    for (const collector of [...this.#open.values()]) {
+      collector.done(new Unavailable({ operation: "reading, the reader was closed" }))
+    }
+  }
+
+  #answered(message: Msg): void {
+    const collector = this.#open.get(message.subject.slice(this.#inbox.length))
+    if (collector === undefined) return
+    const headers = message.headers
+    const subject = headers?.get("Nats-Subject") ?? ""
+    if (headers !== undefined && subject !== "") {
+      collector.found.push({
+        subject,
+        sequence: Number(headers.get("Nats-Sequence")),
+        time: Date.parse(headers.get("Nats-Time-Stamp")),
+        data: message.data,
+      })
+    } else if (headers?.code === 204 || headers?.code === 404) {
+      collector.done(collector.found)
+    } else {
+      collector.done(
+        headers === undefined || headers.code === 503
+          ? new Unavailable({ operation: "reading, the stream has no leader" })
+          : new Rejected({
+            operation: "reading",
+            code: 0,
+            status: headers.code,
+            description: headers.description,
+          }),
+      )
+    }
+  }
+}
+
+interface StoredReply {
+  readonly message: {
+    readonly subject: string
+    readonly seq: number
+    readonly time: string
+    readonly data?: string
+  }
+}
+
+const fromBase64 = (text: string): Uint8Array => {
+  const binary = atob(text)
+  const bytes = new Uint8Array(binary.length)
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i)
+  return bytes
+}
+
+/** The newest message under a filter, read at the stream's leader; `undefined` for none. */
+export const newestAtLeader = (
+  connection: NatsConnection,
+  stream: string,
+  filter: string,
+): Effect.Effect<StoredMessage | undefined, NatsError> =>
+  Api.call<StoredReply>(
+    connection,
+    `STREAM.MSG.GET.${stream}`,
+    { last_by_subj: filter },
+    `reading the newest message of ${filter}`,
+  ).pipe(
+    Effect.map(({ message }): StoredMessage | undefined => ({
+      subject: message.subject,
+      sequence: message.seq,
+      time: Date.parse(message.time),
+      data: fromBase64(message.data ?? ""),
+    })),
+    Effect.catchTag("Rejected", (error) =>
+      error.code === Code.noMessageFound ? Effect.succeed(undefined) : Effect.fail(error)),
+  )

@@ -1,0 +1,106 @@
+/**
+ * The one module that builds and parses subjects.
+ *
+ *     pf.<ns>.<p>.<state>.<queue>.<lane>.<group>.<id>   a job, in every state
+ *     pf.<ns>.state.…                                   settings and presence
+ *     pf.<ns>.ctl.…                                     actor messages on core NATS
+ */
+import type { Envelope } from "../core/Envelope.ts"
+import * as JobId from "../core/JobId.ts"
+import { type FinalState, isWireState, type WireState } from "../core/JobState.ts"
+
+/** Group of jobs that belong to no batch. */
+export const noGroup = "_"
+
+/** Retention class of records that have no other. */
+export const commonRetention = "_"
+
+/** Name of the stream that holds a partition's jobs. */
+export const jobsStream = (namespace: string, partition: number): string =>
+  `PF_${namespace}_JOBS_${partition}`
+
+/** Name of the stream that holds settings and presence. */
+export const stateStream = (namespace: string): string => `PF_${namespace}_STATE`
+
+/** Name of the durable consumer of a queue's lane. */
+export const consumerName = (queue: string, lane: number): string => `ready_${queue}_${lane}`
+
+/** What stays the same in all subjects of one job. */
+export interface Address {
+  /** Partition. */
+  readonly partition: number
+  /** Batch, or `_`. */
+  readonly group: string
+  /** The job's id. */
+  readonly id: string
+}
+
+/** A parsed subject of a job. */
+export interface JobSubject extends Address {
+  readonly state: WireState
+  readonly queue: string
+  /** Lane (0 to 4) of a live message; retention class of a final one. */
+  readonly lane: string
+}
+
+/** The subjects of one namespace. */
+export interface Subjects {
+  readonly namespace: string
+  /** A live message of a job. */
+  readonly live: (state: WireState, queue: string, lane: number, job: Address) => string
+  /** The final record of a job, which every copy of its message can name. */
+  readonly final: (state: FinalState, envelope: Envelope, job: Address) => string
+  /** Everything of one job; also the string of every condition on it (W1). */
+  readonly job: (job: Address) => string
+  /** All final records of a state and retention class. */
+  readonly finals: (partition: number, state: FinalState, retention: string) => string
+  /** All ready messages of a partition. */
+  readonly ready: (partition: number) => string
+  /** Parses a job's subject; `undefined` for any other. */
+  readonly parse: (subject: string) => JobSubject | undefined
+  /** A subject in the STATE stream. */
+  readonly state: (kind: string, ...tokens: ReadonlyArray<string>) => string
+  /** A subject for actor messages. */
+  readonly control: (...tokens: ReadonlyArray<string>) => string
+}
+
+/** Makes the subjects of a namespace. */
+export const make = (namespace: string): Subjects => {
+  const prefix = `pf.${namespace}.`
+  const count = prefix.split(".").length - 1
+  return {
+    namespace,
+    live: (state, queue, lane, job) =>
+      `${prefix}${job.partition}.${state}.${queue}.${lane}.${job.group}.${job.id}`,
+    final: (state, envelope, job) =>
+      `${prefix}${job.partition}.${state}.${envelope.queue}.` +
+      `${envelope.options.retention ?? commonRetention}.${job.group}.${job.id}`,
+    job: (job) => `${prefix}${job.partition}.*.*.*.${job.group}.${job.id}`,
+    finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
+    ready: (partition) => `${prefix}${partition}.ready.>`,
+    parse: (subject) => {
+      if (!subject.startsWith(prefix)) return undefined
+      const tokens = subject.split(".")
+      if (tokens.length !== count + 6) return undefined
+      const [partition, state, queue, lane, group, id] = tokens.slice(count) as [
+        string,
+        string,
+        string,
+        string,
+        string,
+        string,
+      ]
+      if (!isWireState(state) || !/^\d+$/.test(partition)) return undefined
+      return { partition: Number(partition), state, queue, lane, group, id }
+    },
+    state: (kind, ...tokens) => [`${prefix}state.${kind}`, ...tokens].join("."),
+    control: (...tokens) => [`${prefix}ctl`, ...tokens].join("."),
+  }
+}
+
+/** Address of a job of which only the id is known: engine-made ids name their partition. */
+export const addressOf = (id: string, group: string = noGroup): Address => ({
+  partition: JobId.isEngineId(id) ? JobId.partitionOf(id) : 0,
+  group,
+  id,
+})
