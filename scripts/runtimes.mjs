@@ -24,8 +24,11 @@ function machineNode() {
   return inPath.find((path) => existsSync(path) && isNewEnough(path))
 }
 
+// Where there is no Node, Deno and Bun put themselves in PATH under its name.
+const question = 'const { versions: v } = process; console.log(v.deno || v.bun ? "" : "v" + v.node)'
+
 function isNewEnough(path) {
-  const { stdout } = spawnSync(path, ["--version"], { encoding: "utf8" })
+  const { stdout } = spawnSync(path, ["-e", question], { encoding: "utf8" })
   const version = /^v(\d+)\.(\d+)/.exec(stdout ?? "")
   if (version === null) return false
   const [major, minor] = [Number(version[1]), Number(version[2])]

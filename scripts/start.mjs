@@ -15,16 +15,23 @@ const demo = spawn(bun, ["examples/demo/main.ts", ...process.argv.slice(2)], {
 })
 
 const echo = 250
-let last = 0
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-  process.on(signal, () => {
-    const now = performance.now()
-    if (last !== 0 && now - last < echo) return
-    last = now
-    demo.kill(signal)
-  })
+let last = -Infinity
+function passOn(signal) {
+  const now = performance.now()
+  if (now - last < echo) return
+  last = now
+  demo.kill(signal)
 }
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => passOn(signal))
 process.on("SIGWINCH", () => demo.kill("SIGWINCH"))
+
+// Whoever started this may die without a word; nobody would be left to stop the demonstration.
+const parent = process.ppid
+const watch = setInterval(() => {
+  if (process.ppid === parent) return
+  clearInterval(watch)
+  passOn("SIGTERM")
+}, 500)
 
 demo.on("error", (error) => {
   console.error(`Bun could not be started: ${error.message}`)
