@@ -6,12 +6,15 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { NatsConnection } from "nats"
+import { InvalidOptions } from "../core/errors.ts"
 import * as Api from "./Api.ts"
 import { Code, type NatsError, type Rejected } from "./errors.ts"
 import { type Actual, type Diff, diff, type FieldChange, keyOf, withField } from "./TopologyDiff.ts"
 import {
   type Config,
   consumersOf,
+  isPartitionCount,
+  maxPartitions,
   partitionsOf,
   plan,
   type PlanOptions,
@@ -185,7 +188,16 @@ const keptOf = ({ changes }: Diff): ReadonlyArray<FieldChange> =>
 export const ensure = (
   connection: NatsConnection,
   options: EnsureOptions,
-): Effect.Effect<Topology, NatsError | TopologyConflict> => {
+): Effect.Effect<Topology, NatsError | TopologyConflict | InvalidOptions> => {
+  if (options.partitions !== undefined && !isPartitionCount(options.partitions)) {
+    return Effect.fail(
+      new InvalidOptions({
+        field: "partitions",
+        value: String(options.partitions),
+        reason: `it is a whole number from 1 to ${maxPartitions}`,
+      }),
+    )
+  }
   const once = Effect.gen(function* () {
     const asked = plan(options)
     let planned = asked

@@ -86,11 +86,15 @@ export const readyConsumer = (queue: string, priority: number): string =>
 const layoutKey = "portfire.layout"
 const partitionsKey = "portfire.partitions"
 
+/** Whether a namespace may have that many partitions. */
+export const isPartitionCount = (count: number): boolean =>
+  Number.isInteger(count) && count >= 1 && count <= maxPartitions
+
 /** The number of partitions that a stream says its namespace was made with. */
 export const partitionsOf = (config: Config | undefined): number | undefined => {
   const metadata = config?.metadata as Readonly<Record<string, string>> | undefined
   const count = Number(metadata?.[partitionsKey])
-  return Number.isInteger(count) && count >= 1 && count <= maxPartitions ? count : undefined
+  return isPartitionCount(count) ? count : undefined
 }
 
 /** The streams that a namespace has. */
