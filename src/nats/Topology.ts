@@ -236,7 +236,8 @@ export interface QueueConsumer {
 /**
  * Makes sure that the consumers of a queue exist in one partition, and gives them, most urgent
  * first, with the limits that hold on the server. One round trip when they exist, two when they
- * don't. The namespace must exist.
+ * don't. The namespace must exist. When several processes ask for different limits in the same
+ * instant, one of them wins; a later call raises them.
  *
  * They are read first and never simply created again: below server 2.14.6 a refused creation of a
  * consumer that exists loses what the consumer knows about deliveries.

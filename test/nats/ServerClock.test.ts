@@ -21,6 +21,8 @@ const wrongClock = (error: { millis: number }): Clock.Clock => {
   return {
     currentTimeMillisUnsafe: now,
     currentTimeMillis: Effect.sync(now),
+    currentTimeNanosUnsafe: () => BigInt(now()) * 1_000_000n,
+    currentTimeNanos: Effect.sync(() => BigInt(now()) * 1_000_000n),
     monotonicTimeNanosUnsafe: () => right.monotonicTimeNanosUnsafe(),
     monotonicTimeNanos: right.monotonicTimeNanos,
     sleep: (duration) => right.sleep(duration),
