@@ -16,6 +16,13 @@ export interface StoredMessage {
   /** When it was stored, by the server's clock; ms since 1970. */
   readonly time: number
   readonly data: Uint8Array
+  /** The instant a delayed message fires at, as in its `Nats-Schedule` header. */
+  readonly due?: number | undefined
+}
+
+const dueIn = (schedule: string | undefined): number | undefined => {
+  const millis = schedule?.startsWith("@at ") ? Date.parse(schedule.slice(4)) : Number.NaN
+  return Number.isNaN(millis) ? undefined : millis
 }
 
 /** Most subjects that one multi-subject read may match; the server refuses more. */
@@ -102,6 +109,7 @@ export class Reader {
         sequence: Number(headers.get("Nats-Sequence")),
         time: Date.parse(headers.get("Nats-Time-Stamp")),
         data: message.data,
+        due: dueIn(headers.get("Nats-Schedule")),
       })
     } else if (headers?.code === 204 || headers?.code === 404) {
       collector.done(collector.found)
@@ -126,6 +134,7 @@ interface StoredReply {
     readonly seq: number
     readonly time: string
     readonly data?: string
+    readonly hdrs?: string
   }
 }
 
@@ -153,6 +162,7 @@ export const newestAtLeader = (
       sequence: message.seq,
       time: Date.parse(message.time),
       data: fromBase64(message.data ?? ""),
+      due: dueIn(/^Nats-Schedule: (.*?)\r?$/m.exec(atob(message.hdrs ?? ""))?.[1]),
     })),
     Effect.catchTag("Rejected", (error) =>
       error.code === Code.noMessageFound ? Effect.succeed(undefined) : Effect.fail(error)),

@@ -8,6 +8,7 @@
 import type { Envelope } from "../core/Envelope.ts"
 import * as JobId from "../core/JobId.ts"
 import { type FinalState, isWireState, type WireState } from "../core/JobState.ts"
+import { rfc3339 } from "../core/Time.ts"
 
 /** Group of jobs that belong to no batch. */
 export const noGroup = "_"
@@ -104,3 +105,7 @@ export const addressOf = (id: string, group: string = noGroup): Address => ({
   group,
   id,
 })
+
+/** Header lines of a message that the server publishes on `target` at an instant (ms since 1970). */
+export const scheduleLines = (due: number, target: string): string =>
+  `Nats-Schedule: @at ${rfc3339(due)}\r\nNats-Schedule-Target: ${target}\r\n`

@@ -1,0 +1,31 @@
+/** What a handler can know of the job it runs. */
+import * as Context from "effect/Context"
+import type { JobId } from "../core/JobId.ts"
+import type { Priority } from "../core/Priority.ts"
+
+/** The job and the attempt that a handler runs for. */
+export interface CurrentJob {
+  /** The job's id: the same in all its attempts, so it can serve as an idempotency key. */
+  readonly id: JobId
+  /** Name of its definition. */
+  readonly name: string
+  /** Number of this attempt; counts from 1. */
+  readonly attempt: number
+  /** How often NATS has delivered the message this attempt runs for; above 1 after a lost server. */
+  readonly delivery: number
+  /** Queue it waited in. */
+  readonly queue: string
+  /** Its priority. */
+  readonly priority: Priority
+  /** When it was created. */
+  readonly created: Date
+  /** When this attempt began. */
+  readonly started: Date
+  /** Id of the server that runs it. */
+  readonly server: string
+}
+
+/** The current job as a service; handlers have it without providing it. */
+export const CurrentJob: Context.Service<CurrentJob, CurrentJob> = Context.Service<CurrentJob>(
+  "portfire/client/CurrentJob",
+)

@@ -1,0 +1,195 @@
+/**
+ * Job definitions: the name, the schemas and the defaults of one kind of work.
+ *
+ * A definition is data. Whoever has it can enqueue; who also has a handler for it, made with
+ * `toLayer`, can run it. Delivery is at least once: a handler may run again after its server died, so
+ * it should be idempotent; the outcome that counts is written once.
+ *
+ * @example
+ * ```ts
+ * import { Job, Retry } from "@portfire/portfire"
+ * import * as Effect from "effect/Effect"
+ * import * as Schema from "effect/Schema"
+ *
+ * const SendWelcome = Job.make("mail/welcome", {
+ *   payload: Schema.Struct({ to: Schema.String }),
+ *   success: Schema.Struct({ messageId: Schema.String }),
+ *   queue: "mail",
+ *   retry: Retry.exponential({ attempts: 5 }),
+ *   timeout: "30 seconds",
+ * })
+ *
+ * const SendWelcomeLive = SendWelcome.toLayer(({ to }) =>
+ *   Effect.succeed({ messageId: `welcome-${to}` })
+ * )
+ *
+ * const program = SendWelcome.enqueue({ to: "ada@example.org" })
+ * ```
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { AnySchema, Codec } from "../core/Codec.ts"
+import { InvalidOptions } from "../core/errors.ts"
+import type { JobId } from "../core/JobId.ts"
+import { checkKeys } from "../core/Names.ts"
+import type * as Retry from "../core/Retry.ts"
+import { Discard, Snooze } from "../core/Signal.ts"
+import { millisOf } from "../core/Time.ts"
+import { Client, type EnqueueError, type ReadError, type When } from "./Client.ts"
+import { CurrentJob } from "./CurrentJob.ts"
+import * as Definition from "./Definition.ts"
+import type { EnqueueManyOptions, PartlyEnqueued, Payloads } from "./EnqueueMany.ts"
+import { makeKey, type RegisteredHandler } from "./Handler.ts"
+import type { JobRecord } from "./JobRecord.ts"
+
+export { CurrentJob } from "./CurrentJob.ts"
+
+/** Identifies the handler of a job name among a server's services. */
+export interface Handler<out Name extends string> {
+  /** Never there at run time. */
+  readonly handlerOf: Name
+}
+
+/** A job definition. */
+export interface Job<in out Name extends string, in out P, in out A, in out E> {
+  /** Name, the same on every server and client. */
+  readonly name: Name
+  /** What the engine knows of it. */
+  readonly definition: Definition.Definition
+  /**
+   * Stores a job and gives its id. When it succeeds, the job is on JetStream. Fails with
+   * `InvalidPayload`, `PayloadTooLarge` or `InvalidOptions` before anything is written.
+   */
+  readonly enqueue: (
+    payload: P,
+    options?: Definition.JobOptions,
+  ) => Effect.Effect<JobId, EnqueueError, Client>
+  /**
+   * Stores a job that becomes ready after a delay or at an instant, by the NATS server's clock and
+   * up to a quarter of a second late. A time that has passed means now.
+   */
+  readonly schedule: (
+    payload: P,
+    options: Definition.JobOptions & When,
+  ) => Effect.Effect<JobId, EnqueueError, Client>
+  /**
+   * Stores many jobs and gives their ids, in bounded memory apart from these. Payloads are checked
+   * in pages of 1,000 before a page is stored; after a failure `PartlyEnqueued` lists what is.
+   */
+  readonly enqueueMany: (
+    payloads: Payloads<P>,
+    options?: EnqueueManyOptions,
+  ) => Effect.Effect<ReadonlyArray<JobId>, EnqueueError | PartlyEnqueued, Client>
+  /** Reads one job of this definition, in any state, with all its attempts. */
+  readonly get: (id: JobId) => Effect.Effect<JobRecord<P, A, E>, ReadError, Client>
+  /**
+   * Binds a handler. Its services become requirements of the layer; `Job.current`, the client and a
+   * scope that ends with the attempt are there without.
+   */
+  readonly toLayer: <R = never>(
+    handler: (payload: P) => Effect.Effect<A, E, R>,
+  ) => Layer.Layer<Handler<Name>, never, Exclude<R, CurrentJob | Client | Scope.Scope>>
+}
+
+/** Options of a definition. */
+export interface Options<P extends AnySchema, A extends AnySchema, E extends AnySchema>
+  extends Omit<Definition.JobOptions, "retry"> {
+  /** Schema of what the job is given; default nothing. */
+  readonly payload?: P | undefined
+  /** Schema of the handler's result; default nothing. */
+  readonly success?: A | undefined
+  /** Schema of the handler's typed errors; default none. */
+  readonly error?: E | undefined
+  /** What happens after a failed attempt; default 10 attempts over about four and a half hours. */
+  readonly retry?: Retry.Policy<E["Type"]> | undefined
+  /** How long records of its ended jobs are kept; default that of the servers. */
+  readonly retention?: Definition.Retention | undefined
+}
+
+const optionKeys: ReadonlyArray<string> = [
+  ...Definition.jobOptionKeys,
+  "payload",
+  "success",
+  "error",
+  "retention",
+]
+
+/**
+ * Makes a definition.
+ *
+ * Throws `InvalidOptions`, which names the field, for an illegal name, queue or option: a mistake in
+ * the program itself, found when it starts.
+ */
+export const make = <
+  const Name extends string,
+  P extends AnySchema = Schema.Void,
+  A extends AnySchema = Schema.Void,
+  E extends AnySchema = Schema.Never,
+>(
+  name: Name,
+  options: Options<P, A, E> = {},
+): Job<Name, P["Type"], A["Type"], E["Type"]> => {
+  const unknown = checkKeys("options", options, optionKeys)
+  if (unknown !== undefined) throw unknown
+  const {
+    error = Schema.Never,
+    payload = Schema.Void,
+    retry,
+    success = Schema.Void,
+    ...rest
+  } = options
+  const definition = Definition.define(name, { payload, success, error }, {
+    ...rest,
+    retry: retry as Retry.Policy<never> | undefined,
+  })
+  const decoders = definition as {
+    readonly payload: Codec<P["Type"]>
+    readonly success: Codec<A["Type"]>
+    readonly error: Codec<E["Type"]>
+  }
+  return {
+    name,
+    definition,
+    enqueue: (payload, options) =>
+      Effect.flatMap(Client, (client) => client.enqueue(definition, payload, options)),
+    schedule: (payload, options) =>
+      Effect.flatMap(Client, (client) => client.schedule(definition, payload, options)),
+    enqueueMany: (payloads, options) =>
+      Effect.flatMap(Client, (client) => client.enqueueMany(definition, payloads, options)),
+    get: (id) => Effect.flatMap(Client, (client) => client.getWith(id, decoders)),
+    toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) =>
+      Layer.effect(
+        makeKey<Handler<Name>>(name),
+        Effect.map(
+          Effect.context<Exclude<R, CurrentJob | Client | Scope.Scope>>(),
+          (context): RegisteredHandler => ({
+            definition,
+            context,
+            run: handler as RegisteredHandler["run"],
+          }),
+        ),
+      ),
+  }
+}
+
+/** The job that the current handler runs for. */
+export const current: Effect.Effect<CurrentJob, never, CurrentJob> = CurrentJob
+
+/**
+ * Ends the attempt and the job: it is never tried again and is recorded as failed for this reason,
+ * whatever its retry policy says.
+ */
+export const discard = (reason: string): Effect.Effect<never> => Effect.die(new Discard(reason))
+
+/**
+ * Ends the attempt without counting it: the job runs again after the delay. Dies with
+ * `InvalidOptions` when the delay is negative or not finite.
+ */
+export const snooze = (delay: Duration.Input): Effect.Effect<never> =>
+  Effect.suspend(() => {
+    const millis = millisOf("delay", delay)
+    return Effect.die(millis instanceof InvalidOptions ? millis : new Snooze(millis))
+  })

@@ -1,0 +1,190 @@
+/** A job as it can be read at any time: what it is, where it stands, and all its attempts. */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type { Codec, Mismatch } from "../core/Codec.ts"
+import type { Ending } from "../core/Attempt.ts"
+import type { JobId } from "../core/JobId.ts"
+import * as JobState from "../core/JobState.ts"
+import * as MessagePack from "../core/MessagePack.ts"
+import * as Priority from "../core/Priority.ts"
+import type { JobMessage } from "../nats/Records.ts"
+
+/** One attempt of a job. */
+export interface AttemptRecord<out E = unknown> {
+  /** Counts from 1. */
+  readonly number: number
+  /** Id of the server that ran it. */
+  readonly server: string
+  /** When the handler began. */
+  readonly started: Date
+  /** When it ended. */
+  readonly ended: Date
+  /** How it ended. */
+  readonly ending: Ending
+  /** The handler's typed error. */
+  readonly error?: E | undefined
+  /** Message of the error or defect, cut to 2,000 characters. */
+  readonly message?: string | undefined
+  /** Its stack, cut to 4,000 characters. */
+  readonly stack?: string | undefined
+}
+
+/** What is known of a job. */
+export interface JobRecord<out P = unknown, out A = unknown, out E = unknown> {
+  /** Its id. */
+  readonly id: JobId
+  /** Name of its definition. */
+  readonly name: string
+  /** Where it stands. */
+  readonly state: JobState.JobState
+  /** Queue it was created for. */
+  readonly queue: string
+  /** Priority it was created with. */
+  readonly priority: Priority.Priority
+  /** When it was created, by the clock of the process that did. */
+  readonly created: Date
+  /** What it was given. */
+  readonly payload: P
+  /** When it is to run, for a scheduled or retrying job. */
+  readonly due?: Date | undefined
+  /** When it ended. */
+  readonly ended?: Date | undefined
+  /** The handler's result, for a job that succeeded. */
+  readonly result?: A | undefined
+  /** Why, for a job that failed or was cancelled. */
+  readonly reason?: string | undefined
+  /** The attempts; of more than ten the first five and the last five. */
+  readonly attempts: ReadonlyArray<AttemptRecord<E>>
+  /** Attempts that count towards the retry policy. */
+  readonly attemptCount: number
+  /** How often the handler snoozed it. */
+  readonly snoozes: number
+  /** How often a server was lost while it ran it. */
+  readonly lost: number
+  /** Who runs it now, for a job that is processing. */
+  readonly running?: RunningAttempt | undefined
+}
+
+/** An attempt that is under way. */
+export interface RunningAttempt {
+  /** Number of the attempt. */
+  readonly number: number
+  /** Id of the server. */
+  readonly server: string
+  /** When it began. */
+  readonly started: Date
+}
+
+/** No job has this id: it never existed, or its record has reached the end of its retention. */
+export class JobNotFound extends Data.Error<{
+  /** The id that was asked for. */
+  readonly id: JobId
+}> {
+  /** Tag for `Effect.catchTag`. */
+  readonly _tag = "JobNotFound"
+  /** Name in stack traces. */
+  override readonly name = "JobNotFound"
+  /** One sentence a person can act on. */
+  override get message(): string {
+    return `no job has the id ${this.id}: it never existed, or its record is past its retention`
+  }
+}
+
+/** A record doesn't match the schemas of the definition it is read with. */
+export class UnreadableRecord extends Data.Error<{
+  /** The job. */
+  readonly id: JobId
+  /** Which part, for example `payload.to`. */
+  readonly field: string
+  /** What the schema said. */
+  readonly reason: string
+}> {
+  /** Tag for `Effect.catchTag`. */
+  readonly _tag = "UnreadableRecord"
+  /** Name in stack traces. */
+  override readonly name = "UnreadableRecord"
+  /** One sentence a person can act on. */
+  override get message(): string {
+    return `job ${this.id}: ${this.field} does not match the schema it is read with: ` +
+      `${this.reason}. Client.get reads it without schemas.`
+  }
+}
+
+/** How the parts of a record are decoded. */
+export interface Decoders<P, A, E> {
+  readonly payload: Pick<Codec<P>, "decode">
+  readonly success: Pick<Codec<A>, "decode">
+  readonly error: Pick<Codec<E>, "decode">
+}
+
+const plain: Pick<Codec<unknown>, "decode"> = {
+  decode: (bytes) => {
+    try {
+      return Effect.succeed(MessagePack.decode(bytes))
+    } catch {
+      return Effect.succeed(bytes)
+    }
+  },
+}
+
+/** Decoders that need no schema: MessagePack's plain values, and bytes for what isn't that. */
+export const plainDecoders: Decoders<unknown, unknown, unknown> = {
+  payload: plain,
+  success: plain,
+  error: plain,
+}
+
+/** Builds the record from the message that counts. */
+export const fromMessage: <P, A, E>(
+  message: JobMessage,
+  decoders: Decoders<P, A, E>,
+) => Effect.Effect<JobRecord<P, A, E>, UnreadableRecord> = Effect.fnUntraced(
+  function* <P, A, E>({ envelope, stored, subject }: JobMessage, decoders: Decoders<P, A, E>) {
+    const { outcome, progress } = envelope
+    const part = <B>(
+      field: string,
+      codec: Pick<Codec<B>, "decode">,
+      bytes: Uint8Array,
+    ): Effect.Effect<B, UnreadableRecord> =>
+      Effect.mapError(
+        codec.decode(bytes),
+        ({ path, reason }: Mismatch) =>
+          new UnreadableRecord({ id: subject.id, field: field + path, reason }),
+      )
+    const attempts: Array<AttemptRecord<E>> = []
+    for (const [index, attempt] of progress.history.entries()) {
+      attempts.push({
+        number: attempt.number,
+        server: attempt.server,
+        started: new Date(attempt.started),
+        ended: new Date(attempt.ended),
+        ending: attempt.ending,
+        message: attempt.message,
+        stack: attempt.stack,
+        error: attempt.error === undefined
+          ? undefined
+          : yield* part(`attempts[${index}].error`, decoders.error, attempt.error),
+      })
+    }
+    const record: JobRecord<P, A, E> = {
+      id: subject.id,
+      name: envelope.name,
+      state: JobState.fromWire(subject.state),
+      queue: envelope.queue,
+      priority: Priority.fromLane(envelope.lane),
+      created: new Date(envelope.created),
+      payload: yield* part("payload", decoders.payload, envelope.payload),
+      due: stored.due === undefined ? undefined : new Date(stored.due),
+      ended: outcome === undefined ? undefined : new Date(outcome.ended),
+      result: outcome?.result === undefined
+        ? undefined
+        : yield* part("result", decoders.success, outcome.result),
+      reason: outcome?.reason,
+      attempts,
+      attemptCount: progress.attempts,
+      snoozes: progress.snoozes,
+      lost: progress.lost,
+    }
+    return record
+  },
+)

@@ -1,0 +1,136 @@
+/** Turns payloads into stored messages: the part that one job and a million jobs share. */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Mismatch } from "../core/Codec.ts"
+import * as Envelope from "../core/Envelope.ts"
+import { InvalidOptions, InvalidPayload, PayloadTooLarge } from "../core/errors.ts"
+import * as JobId from "../core/JobId.ts"
+import { maxInstantMillis, payloadLimit } from "../core/Limits.ts"
+import { show } from "../core/Names.ts"
+import { type Instant, instantOf, millisOf } from "../core/Time.ts"
+import { type NatsError, Rejected, Unavailable } from "../nats/errors.ts"
+import type { Ack, Publication } from "../nats/Publisher.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { TopologyConflict } from "../nats/Topology.ts"
+import type { Wire } from "../nats/Wire.ts"
+import type { Definition, Route } from "./Definition.ts"
+
+/** How long a caller waits for NATS before storing a job fails, in milliseconds. */
+export const patienceMillis = 30_000
+
+/** When a job is to run; without either, now. */
+export interface Timing {
+  readonly delay?: Duration.Input | undefined
+  readonly at?: Instant | undefined
+}
+
+/** Makes and stores the messages of new jobs. */
+export interface Writer {
+  /** A new job's id; partitions take turns. */
+  readonly newId: () => JobId.JobId
+  /** Encodes a payload into a job's message; finished at once for ordinary schemas. */
+  readonly encode: (
+    definition: Definition,
+    template: Uint8Array,
+    payload: unknown,
+    field: string,
+  ) => Effect.Effect<Uint8Array, InvalidPayload | PayloadTooLarge>
+  /** The message to publish; `due` in ms since 1970 by the server's clock, `undefined` for now. */
+  readonly publication: (
+    id: JobId.JobId,
+    route: Route,
+    message: Uint8Array,
+    due: number | undefined,
+  ) => Publication
+  /** Makes the queue's consumers when this process hasn't seen them yet. */
+  readonly ensureQueue: (
+    queue: string,
+  ) => Effect.Effect<void, NatsError | TopologyConflict | InvalidOptions>
+  /** Whether {@link Writer.ensureQueue} has nothing to do. */
+  readonly knowsQueue: (queue: string) => boolean
+  /** The instant a timing means, by the server's clock; `undefined` for now or the past. */
+  readonly dueOf: (timing: Timing) => number | undefined | InvalidOptions
+}
+
+/** What a publish answer means for a job that is new. */
+export const failureOf = (ack: Ack): NatsError | undefined => {
+  switch (ack._tag) {
+    case "Stored":
+    // Nobody else makes this id: an earlier try of ours was stored although its answer got lost.
+    case "Conflict":
+      return undefined
+    case "Refused":
+      return new Rejected({
+        operation: "storing a job",
+        code: ack.code,
+        status: 0,
+        description: ack.description,
+      })
+    case "Unknown":
+      return new Unavailable({ operation: "storing a job" })
+  }
+}
+
+/** Makes the writer of a namespace. */
+export const make = (wire: Wire): Writer => {
+  const { clock, nats, subjects } = wire
+  const nextId = JobId.makeGenerator()
+  const partitions = Array.from({ length: wire.partitions }, (_, partition) => partition)
+  let turn = 0
+  const knowsQueue = (queue: string) => partitions.every((p) => wire.knowsQueue(queue, p))
+  return {
+    newId: () => nextId(turn = (turn + 1) % wire.partitions),
+    encode: (definition, template, payload, field) =>
+      Effect.flatMapEager(
+        Effect.mapErrorEager(
+          definition.payload.encodeShared(payload),
+          ({ path, reason }: Mismatch) =>
+            new InvalidPayload({ job: definition.name, field: field + path, reason }),
+        ),
+        (bytes) => {
+          const limit = payloadLimit(nats.server().maxPayload)
+          const size = bytes.length
+          return size > limit
+            ? Exit.fail(new PayloadTooLarge({ job: definition.name, field, size, limit }))
+            : Exit.succeed(Envelope.fresh(template, Date.now(), bytes))
+        },
+      ),
+    publication: (id, { lane, queue }, payload, due) => {
+      const job = Subjects.addressOf(id)
+      const ready = subjects.live("ready", queue, lane, job)
+      const filter = subjects.job(job)
+      const patience = patienceMillis
+      if (due === undefined) {
+        return { subject: ready, payload, expected: undefined, filter, patience }
+      }
+      const subject = subjects.live("later", queue, lane, job)
+      const headers = Subjects.scheduleLines(due, ready)
+      return { subject, payload, expected: undefined, filter, headers, patience }
+    },
+    ensureQueue: (queue) =>
+      Effect.forEach(
+        partitions.filter((p) => !wire.knowsQueue(queue, p)),
+        (p) => wire.ensureQueue(queue, p),
+        { discard: true },
+      ),
+    knowsQueue,
+    dueOf: ({ at, delay }) => {
+      if (delay !== undefined && at !== undefined) {
+        const reason = "a job has either a delay or an instant, not both"
+        return new InvalidOptions({ field: "at", value: show(at), reason })
+      }
+      const now = clock.now()
+      if (at !== undefined) {
+        const instant = instantOf("at", at)
+        return typeof instant === "number" && instant <= now ? undefined : instant
+      }
+      const millis = delay === undefined ? 0 : millisOf("delay", delay)
+      if (typeof millis !== "number") return millis
+      if (millis === 0) return undefined
+      if (now + millis < maxInstantMillis) return now + millis
+      const reason = "the NATS server keeps no schedule after 2262-01-01"
+      return new InvalidOptions({ field: "delay", value: show(delay), reason })
+    },
+  }
+}

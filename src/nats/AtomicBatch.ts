@@ -1,0 +1,95 @@
+/** Several new messages stored together or not at all, by one atomic JetStream batch. */
+import * as Effect from "effect/Effect"
+import type { NatsConnection } from "nats"
+import * as Api from "./Api.ts"
+import { type NatsError, Rejected, repeatable, Unavailable } from "./errors.ts"
+import { rawHeaders } from "./Publisher.ts"
+
+/** A message of the batch. */
+export interface BatchMessage {
+  readonly subject: string
+  readonly payload: Uint8Array
+  /** Unique id, by which a repetition of the batch is recognised. */
+  readonly messageId: string
+  /** Further header lines, each ending in CRLF. */
+  readonly headers?: string | undefined
+}
+
+const duplicateInBatch = 10201
+const pauseMillis = 200
+
+let counter = 0
+const batchPrefix = crypto.randomUUID().slice(0, 18)
+
+const attempt = (
+  connection: NatsConnection,
+  messages: ReadonlyArray<BatchMessage>,
+): Effect.Effect<void, NatsError> =>
+  Effect.suspend(() => {
+    const operation = `storing ${messages.length} jobs together`
+    const id = `${batchPrefix}-${++counter}`
+    const headersOf = (message: BatchMessage, index: number) =>
+      `Nats-Batch-Id: ${id}\r\nNats-Batch-Sequence: ${index + 1}\r\n` +
+      `Nats-Msg-Id: ${message.messageId}\r\n${message.headers ?? ""}` +
+      (index === messages.length - 1 ? "Nats-Batch-Commit: 1\r\n" : "")
+    const last = messages.length - 1
+    return Effect.flatMap(
+      Effect.tryPromise({
+        try: () => {
+          for (let index = 0; index < last; index++) {
+            const message = messages[index] as BatchMessage
+            const headers = rawHeaders(headersOf(message, index))
+            connection.publish(message.subject, message.payload, { headers })
+          }
+          const final = messages[last] as BatchMessage
+          return connection.request(final.subject, final.payload, {
+            headers: rawHeaders(headersOf(final, last)),
+            timeout: Api.requestTimeoutMillis,
+          })
+        },
+        catch: (cause) => new Unavailable({ operation, cause }),
+      }),
+      (answer): Effect.Effect<void, NatsError> => {
+        const { error } = answer.json<{
+          readonly error?: {
+            readonly code: number
+            readonly err_code: number
+            readonly description: string
+          }
+        }>()
+        // With the ids of an earlier try refused as duplicates, that try was stored.
+        if (error === undefined || error.err_code === duplicateInBatch) return Effect.void
+        return Effect.fail(
+          repeatable.has(error.err_code)
+            ? new Unavailable({ operation, cause: new Error(error.description) })
+            : new Rejected({
+              operation,
+              code: error.err_code,
+              status: error.code,
+              description: error.description,
+            }),
+        )
+      },
+    )
+  })
+
+/**
+ * Stores all messages or none. A try without an answer is repeated with the same message ids until
+ * `patienceMillis` are over; then it fails with `Unavailable` and may be stored, or not.
+ */
+export const publish = (
+  connection: NatsConnection,
+  messages: ReadonlyArray<BatchMessage>,
+  patienceMillis: number,
+): Effect.Effect<void, NatsError> => {
+  const end = performance.now() + patienceMillis
+  const loop: Effect.Effect<void, NatsError> = Effect.catchTag(
+    attempt(connection, messages),
+    "Unavailable",
+    (error) =>
+      performance.now() > end
+        ? Effect.fail(error)
+        : Effect.andThen(Effect.sleep(pauseMillis), loop),
+  )
+  return messages.length === 0 ? Effect.void : loop
+}

@@ -1,0 +1,74 @@
+/**
+ * Actor messages on core NATS: small MessagePack values, delivered at most once. What must not be
+ * lost goes through the streams; this is for questions and for hints.
+ */
+import * as Effect from "effect/Effect"
+import { createInbox, type NatsConnection } from "nats"
+import * as MessagePack from "../core/MessagePack.ts"
+
+/**
+ * Asks everybody who listens on a subject, and gives the first answer that `pick` takes.
+ *
+ * `undefined` when nobody listens, when `expected` others have answered without such an answer, or
+ * when the time is over. Never fails: a question whose answer gets lost counts as unanswered.
+ */
+export const ask = <A>(
+  connection: NatsConnection,
+  subject: string,
+  question: unknown,
+  options: {
+    readonly expected: number
+    readonly withinMillis: number
+    readonly pick: (answer: unknown) => A | undefined
+  },
+): Effect.Effect<A | undefined> =>
+  Effect.callback<A | undefined>((resume) => {
+    const inbox = createInbox()
+    let answers = 0
+    const finish = (result: A | undefined) => {
+      clearTimeout(timer)
+      subscription.unsubscribe()
+      resume(Effect.succeed(result))
+    }
+    const subscription = connection.subscribe(inbox, {
+      callback: (error, message) => {
+        if (error !== null || message.headers?.code === 503) return finish(undefined)
+        const found = options.pick(decodeOrNothing(message.data))
+        if (found !== undefined || ++answers >= options.expected) finish(found)
+      },
+    })
+    const timer = setTimeout(() => finish(undefined), options.withinMillis)
+    try {
+      connection.publish(subject, MessagePack.encode(question), { reply: inbox })
+    } catch {
+      finish(undefined)
+    }
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      subscription.unsubscribe()
+    })
+  })
+
+const decodeOrNothing = (bytes: Uint8Array): unknown => {
+  try {
+    return MessagePack.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+/** Answers questions on a subject until it is told to stop; `undefined` gives no answer. */
+export const answer = (
+  connection: NatsConnection,
+  subject: string,
+  reply: (question: unknown) => unknown,
+): () => void => {
+  const subscription = connection.subscribe(subject, {
+    callback: (error, message) => {
+      if (error !== null || message.reply === undefined || message.reply === "") return
+      const value = reply(decodeOrNothing(message.data))
+      if (value !== undefined) connection.publish(message.reply, MessagePack.encode(value))
+    },
+  })
+  return () => subscription.unsubscribe()
+}

@@ -1,0 +1,49 @@
+/** What a job's messages say about it, read by one rule everywhere (W5). */
+import * as Envelope from "../core/Envelope.ts"
+import { isFinal } from "../core/JobState.ts"
+import * as JobState from "../core/JobState.ts"
+import type { StoredMessage } from "./Reader.ts"
+import type { JobSubject, Subjects } from "./Subjects.ts"
+
+/** One message of a job. */
+export interface JobMessage {
+  readonly subject: JobSubject
+  readonly stored: StoredMessage
+  readonly envelope: Envelope.Envelope
+}
+
+/** Whether a message is the record of a job that has ended. */
+export const isRecord = (subject: JobSubject): boolean => isFinal(JobState.fromWire(subject.state))
+
+/** Parses what was read; messages that aren't a job's, or can't be decoded, are left out. */
+export const parse = (
+  subjects: Subjects,
+  messages: ReadonlyArray<StoredMessage>,
+): ReadonlyArray<JobMessage> =>
+  messages.flatMap((stored) => {
+    const subject = subjects.parse(stored.subject)
+    const envelope = subject === undefined ? undefined : Envelope.decode(stored.data)
+    return subject === undefined || envelope === undefined || !Envelope.isEnvelope(envelope)
+      ? []
+      : [{ subject, stored, envelope }]
+  })
+
+/**
+ * The message that counts among those of one job: a final one wins over every other, whatever is
+ * newer, except over those that a requeue made after it; else the newest.
+ */
+export const current = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined => {
+  let newest: JobMessage | undefined
+  let final: JobMessage | undefined
+  for (const message of messages) {
+    const { sequence } = message.stored
+    if (newest === undefined || sequence > newest.stored.sequence) newest = message
+    if (isRecord(message.subject) && (final === undefined || sequence > final.stored.sequence)) {
+      final = message
+    }
+  }
+  return newest === undefined || final === undefined ||
+      newest.envelope.progress.after >= final.stored.sequence
+    ? newest
+    : final
+}

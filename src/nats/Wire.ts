@@ -1,0 +1,122 @@
+/**
+ * What everything above needs to speak with one namespace, made once per connection: its streams
+ * are ensured, its server's clock is known, one publisher and one reader serve all.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { InvalidOptions } from "../core/errors.ts"
+import type { NatsError } from "./errors.ts"
+import { Nats } from "./Nats.ts"
+import { Publisher } from "./Publisher.ts"
+import { Reader } from "./Reader.ts"
+import * as ServerClock from "./ServerClock.ts"
+import * as Subjects from "./Subjects.ts"
+import * as Topology from "./Topology.ts"
+import type { PlanOptions } from "./TopologyPlan.ts"
+
+/** How the streams of a namespace are made when they don't exist yet. */
+export type StreamOptions = Omit<PlanOptions, "namespace"> & Topology.ApplyOptions & {
+  /** Time without a sign of life after which a job is given to another worker, in ms. */
+  readonly ackWaitMillis?: number | undefined
+  /** Jobs of one queue and priority that all servers together may hold. */
+  readonly maxAckPending?: number | undefined
+}
+
+/**
+ * Options of the streams, read by everything that connects. The default is one partition, one
+ * replica, on file.
+ *
+ * @example
+ * ```ts
+ * import { StreamSettings } from "@portfire/portfire"
+ * import * as Layer from "effect/Layer"
+ *
+ * const threeReplicas = Layer.succeed(StreamSettings, { replicas: 3 })
+ * ```
+ */
+export const StreamSettings: Context.Reference<StreamOptions> = Context.Reference<StreamOptions>(
+  "portfire/nats/StreamSettings",
+  { defaultValue: () => ({}) },
+)
+
+/** One namespace, ready for use. */
+export interface Wire {
+  readonly nats: Nats
+  readonly subjects: Subjects.Subjects
+  /** Number of job streams. */
+  readonly partitions: number
+  readonly publisher: Publisher
+  readonly reader: Reader
+  /** The server's clock: all delays count from it, whatever this machine's clock says (W14). */
+  readonly clock: ServerClock.ServerClock
+  /** Makes sure that a queue has its consumers in a partition; asks the server once per process. */
+  readonly ensureQueue: (
+    queue: string,
+    partition: number,
+  ) => Effect.Effect<ReadonlyArray<Topology.QueueConsumer>, NatsError | Topology.TopologyConflict>
+  /** Whether {@link ensureQueue} has succeeded for this queue before. */
+  readonly knowsQueue: (queue: string, partition: number) => boolean
+  /** Forgets what {@link ensureQueue} learned, after a consumer went missing. */
+  readonly forgetQueue: (queue: string, partition: number) => void
+}
+
+/** The namespace as a service. */
+export const Wire: Context.Service<Wire, Wire> = Context.Service<Wire>("portfire/nats/Wire")
+
+/** Queues remembered per process; beyond it the oldest is asked for again. */
+const rememberedQueues = 10_000
+
+const make = Effect.gen(function* () {
+  const nats = yield* Nats
+  const options = yield* StreamSettings
+  const { connection, namespace } = nats
+  const { partitions } = yield* Topology.ensure(connection, { ...options, namespace })
+  const clock = yield* ServerClock.make(connection, Subjects.jobsStream(namespace, 0))
+  const publisher = yield* Effect.acquireRelease(
+    Effect.sync(() => new Publisher(connection)),
+    (publisher) => Effect.sync(() => publisher.close()),
+  )
+  const reader = yield* Effect.acquireRelease(
+    Effect.sync(() => new Reader(connection)),
+    (reader) => Effect.sync(() => reader.close()),
+  )
+  yield* Effect.acquireRelease(
+    Effect.sync(() => nats.onReconnect(() => publisher.reconnected())),
+    (stop) => Effect.sync(stop),
+  )
+  const known = new Map<string, ReadonlyArray<Topology.QueueConsumer>>()
+  const keyOf = (queue: string, partition: number) => `${partition}.${queue}`
+  return Wire.of({
+    nats,
+    subjects: Subjects.make(namespace),
+    partitions,
+    publisher,
+    reader,
+    clock,
+    ensureQueue: (queue, partition) => {
+      const key = keyOf(queue, partition)
+      const found = known.get(key)
+      if (found !== undefined) return Effect.succeed(found)
+      return Topology.ensureQueue(connection, { ...options, namespace, partition, queue }).pipe(
+        Effect.tap((consumers) =>
+          Effect.sync(() => {
+            known.set(key, consumers)
+            const [oldest] = known.keys()
+            if (known.size > rememberedQueues && oldest !== undefined) known.delete(oldest)
+          })
+        ),
+      )
+    },
+    knowsQueue: (queue, partition) => known.has(keyOf(queue, partition)),
+    forgetQueue: (queue, partition) => {
+      known.delete(keyOf(queue, partition))
+    },
+  })
+})
+
+/** What making a {@link Wire} may fail with. */
+export type WireError = NatsError | InvalidOptions | Topology.TopologyConflict
+
+/** Provides the namespace of the connection. */
+export const layer: Layer.Layer<Wire, WireError, Nats> = Layer.effect(Wire, make)
