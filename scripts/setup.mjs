@@ -94,5 +94,3 @@ function* installers() {
   }
   yield ["npx", "-y", `bun@${wanted}`]
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) setup()
