@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
@@ -81,8 +81,11 @@ export interface TestServer {
 
 const ended = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
 
-/** Call it inside `describe`: the server stops after the describe's last test. */
-export const testServer = (): TestServer => {
+/**
+ * Call it inside `describe`: the server stops after the describe's last test. It has JetStream and
+ * asks for `credentials`; a `config` in the server's own format replaces both.
+ */
+export const testServer = (options: { readonly config?: string } = {}): TestServer => {
   const credentials = { user: "test", password: randomBytes(12).toString("hex") }
   let folder: string | undefined
   let child: ChildProcess | undefined
@@ -93,10 +96,15 @@ export const testServer = (): TestServer => {
     folder ??= mkdtempSync(join(tmpdir(), "portfire-test-"))
     const binary = await Effect.runPromise(ServerBinary.find(undefined))
     const ports = mkdtempSync(join(folder, "ports-"))
+    const config = join(folder, "config")
+    writeFileSync(
+      config,
+      options.config ?? `jetstream {}, authorization ${JSON.stringify(credentials)}`,
+    )
     const port = address?.split(":")[1] ?? "-1"
-    const args = ["-a", "127.0.0.1", "-p", port, "-js", "-sd", folder, "--ports_file_dir", ports]
-    const login = ["--user", credentials.user, "--pass", credentials.password]
-    child = spawn(binary.path, [...args, ...login, "-l", join(folder, "log")], { stdio: "ignore" })
+    const listen = ["-a", "127.0.0.1", "-p", port, "--ports_file_dir", ports]
+    const args = ["-c", config, "-sd", folder, "-l", join(folder, "log"), ...listen]
+    child = spawn(binary.path, args, { stdio: "ignore" })
     while (true) {
       const [file] = readdirSync(ports).filter((name) => name.endsWith(".ports"))
       const text = file === undefined ? "" : readFileSync(join(ports, file), "utf8")
@@ -116,6 +124,7 @@ export const testServer = (): TestServer => {
     victim.kill("SIGKILL")
     await gone
   }
+  process.once("exit", () => child?.kill("SIGKILL"))
   after(async () => {
     await kill()
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true })

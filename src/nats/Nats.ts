@@ -10,7 +10,13 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { AuthorizationError, connect, PermissionViolationError, RequestError } from "nats"
+import {
+  AuthorizationError,
+  connect,
+  PermissionViolationError,
+  RequestError,
+  UserAuthenticationExpiredError,
+} from "nats"
 import type { NatsConnection, ServerInfo } from "nats"
 import * as Api from "./Api.ts"
 import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
@@ -99,7 +105,10 @@ const reconnectJitterMillis = 200
 /** How long the buffered writes may take on their way out when the scope closes. */
 const drainMillis = 2_000
 
+/** A server that isn't there yet is tried for as long as it takes. */
 const firstConnectSchedule = Schedule.spaced("1 second")
+/** The embedded one was there a moment ago; if it was killed since, it is back within seconds. */
+const embeddedConnectSchedule = Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: 50 }))
 
 const described = (info: ServerInfo | undefined): ConnectedServer => ({
   id: info?.server_id ?? "",
@@ -133,7 +142,7 @@ const dial = (
       },
       (cause: unknown) =>
         resume(Effect.fail(
-          cause instanceof AuthorizationError
+          cause instanceof AuthorizationError || cause instanceof UserAuthenticationExpiredError
             ? new AuthenticationFailed({
               server: settings.servers.join(", "),
               authenticatedBy: settings.authenticatedBy,
@@ -190,14 +199,15 @@ const checkJetStream = (
 }
 
 /** A connection that is closed with the scope, to a server that has what the engine needs. */
-const make = (settings: Resolved): Effect.Effect<Nats, ConnectError, Scope.Scope> =>
+const make = (
+  settings: Resolved,
+  schedule?: Schedule.Schedule<unknown>,
+): Effect.Effect<Nats, ConnectError, Scope.Scope> =>
   Effect.gen(function* () {
-    const dialled = settings.waitOnFirstConnect
-      ? Effect.retry(dial(settings), {
-        while: (error) => error._tag === "Unavailable",
-        schedule: firstConnectSchedule,
-      })
-      : dial(settings)
+    const dialled = schedule === undefined ? dial(settings) : Effect.retry(dial(settings), {
+      while: (error) => error._tag === "Unavailable",
+      schedule,
+    })
     const { connection, tracker } = yield* Effect.acquireRelease(
       Effect.flatMap(
         dialled,
@@ -234,7 +244,13 @@ const make = (settings: Resolved): Effect.Effect<Nats, ConnectError, Scope.Scope
  * (`InvalidNatsOptions`). Once made, it never gives up.
  */
 export const layer = (options: NatsOptions = {}): Layer.Layer<Nats, ConnectError> =>
-  Layer.effect(Nats, Effect.flatMap(resolve(options), make))
+  Layer.effect(
+    Nats,
+    Effect.flatMap(
+      resolve(options),
+      (settings) => make(settings, settings.waitOnFirstConnect ? firstConnectSchedule : undefined),
+    ),
+  )
 
 /**
  * The connection to a NATS server that this process starts, watches and stops, or shares with other
@@ -253,6 +269,8 @@ export const layerEmbedded = (
         authentication: { user: server.user, password: server.password },
         namespace,
       }, {})
-      return yield* make(settings)
+      const nats = yield* make(settings, embeddedConnectSchedule)
+      server.onMove((address) => nats.connection.setServers([address]))
+      return nats
     }),
   )

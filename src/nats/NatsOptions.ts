@@ -40,7 +40,10 @@ export interface NatsOptions {
   readonly servers?: string | ReadonlyArray<string>
   /** Who we are; nothing for a server that asks nobody. */
   readonly authentication?: Authentication
-  /** `true`: encrypted or not at all, by the system's certificates. */
+  /**
+   * `true`: encrypted or not at all, by the system's certificates. `false`: never encrypted. Left
+   * out: encrypted where the server offers it.
+   */
   readonly tls?: boolean | Tls
   /** Which installation inside the NATS account; `[A-Za-z0-9_-]{1,64}`, default `portfire`. */
   readonly namespace?: string
@@ -75,7 +78,7 @@ export interface Resolved {
   readonly authenticator: Authenticator | undefined
   /** How we prove who we are, in words for an error message. */
   readonly authenticatedBy: string
-  readonly tls: TlsOptions | undefined
+  readonly tls: TlsOptions | null | undefined
   readonly namespace: string
   readonly name: string
   readonly waitOnFirstConnect: boolean
@@ -298,8 +301,9 @@ const environmentTls = (environment: Environment): Tls | undefined => {
   }
 }
 
-const resolveTls = (given: boolean | Tls | undefined): TlsOptions | undefined => {
-  if (given === undefined || given === false) return undefined
+const resolveTls = (given: boolean | Tls | undefined): TlsOptions | null | undefined => {
+  if (given === undefined) return undefined
+  if (given === false) return null
   if (given === true) return {}
   refuseUnknown(given, ["ca", "cert", "key", "handshakeFirst"], "tls.")
   if ((given.cert === undefined) !== (given.key === undefined)) {
@@ -331,7 +335,8 @@ const resolveOrThrow = (options: NatsOptions, environment: Environment): Resolve
   const list: ReadonlyArray<unknown> = Array.isArray(given) ? given : [given]
   if (list.length === 0) refuse(field, "is empty")
   const addresses = list.map((server) => parseServer(field, server))
-  const tls = options.tls ?? environmentTls(environment)
+  const wantsTls = addresses.some((address) => address.tls)
+  if (wantsTls && options.tls === false) refuse("tls", `is false, but ${field} says tls://`)
   return {
     servers: addresses.map((address) => address.server),
     ...resolveAuthentication(
@@ -339,7 +344,7 @@ const resolveOrThrow = (options: NatsOptions, environment: Environment): Resolve
         addresses.find((address) => address.authentication !== undefined)?.authentication ??
         environmentAuthentication(environment),
     ),
-    tls: resolveTls(tls ?? addresses.some((address) => address.tls)),
+    tls: resolveTls(options.tls ?? environmentTls(environment) ?? (wantsTls || undefined)),
     namespace: resolveNamespace(options.namespace, environment),
     name: options.name === undefined ? "portfire" : text("name", options.name),
     waitOnFirstConnect: flag("waitOnFirstConnect", options.waitOnFirstConnect),
