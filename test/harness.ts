@@ -240,7 +240,8 @@ const startProgram = (
         return index < 0 ? undefined : unclaimed.splice(index, 1)[0]
       }, timeout),
     kill: (signal = "SIGTERM") => {
-      if (!ended(child)) child.kill(signal)
+      // Not child.kill: Deno would report the signal sent as what ended the program.
+      if (!ended(child) && child.pid !== undefined) process.kill(child.pid, signal)
     },
     exited: wait("its end", () => end, 20_000),
   }
