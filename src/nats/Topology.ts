@@ -5,6 +5,7 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type { NatsConnection } from "nats"
 import { InvalidOptions } from "../core/errors.ts"
 import * as Api from "./Api.ts"
@@ -161,6 +162,13 @@ const consumerExists = 10148
 const isOvertaken = (error: NatsError | TopologyConflict): boolean =>
   error._tag === "Rejected" && (error.code === streamNameInUse || error.code === consumerExists)
 
+/** A cluster refuses the second creation some time before it shows what the first one made. */
+const readAgain = {
+  while: isOvertaken,
+  times: 6,
+  schedule: Schedule.exponential("20 millis"),
+}
+
 /** What {@link ensure} makes sure of. */
 export interface EnsureOptions extends PlanOptions, ApplyOptions {}
 
@@ -213,7 +221,7 @@ export const ensure = (
     const { namespace, partitions } = planned
     return { namespace, partitions, kept: keptOf(difference) }
   })
-  return Effect.retry(once, { while: isOvertaken, times: 3 })
+  return Effect.retry(once, readAgain)
 }
 
 /** What {@link ensureQueue} makes sure of. */
@@ -261,5 +269,5 @@ export const ensureQueue = (
       }
     })
   })
-  return Effect.retry(once, { while: isOvertaken, times: 3 })
+  return Effect.retry(once, readAgain)
 }

@@ -142,21 +142,30 @@ describe("ServerClock", () => {
   effect("asks nothing any more when its scope is closed", () =>
     Effect.gen(function* () {
       const { connection, stream } = yield* setUp
-      const asked: Array<string> = []
-      connection.subscribe(`$JS.API.STREAM.INFO.${stream}`, {
-        callback: (_, message) => void asked.push(message.subject),
-      })
-      const scope = yield* Scope.make()
-      yield* Scope.provide(ServerClock.make(connection, stream), scope)
-      yield* Effect.promise(() => connection.flush())
-      assert.notEqual(asked.length, 0)
-      const before = asked.length
-      yield* Scope.close(scope, Exit.void)
       const { onReconnect } = yield* Nats.Nats
-      const back = Effect.callback<void>((resume) => void onReconnect(() => resume(Effect.void)))
-      yield* Effect.all([back, Effect.promise(() => connection.reconnect())], { concurrency: 2 })
-      yield* Effect.promise(() => connection.flush())
-      assert.equal(asked.length, before)
+      let asked = 0
+      connection.subscribe(`$JS.API.STREAM.INFO.${stream}`, { callback: () => void asked++ })
+      const flush = Effect.promise(() => connection.flush())
+      const reconnect = Effect.callback<void>((resume) => {
+        onReconnect(() => resume(Effect.void))
+        void connection.reconnect()
+      })
+      yield* Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const clock = yield* Scope.provide(ServerClock.make(connection, stream), scope)
+        const first = clock.aheadMillis()
+        yield* TestClock.adjust("10 minutes")
+        yield* eventually(Effect.sync(clock.aheadMillis), (ahead) => ahead < first)
+        yield* reconnect
+        yield* eventually(Effect.sync(() => asked), (count) => count === 3)
+        yield* Scope.close(scope, Exit.void)
+        yield* flush
+        const before = asked
+        yield* TestClock.adjust("10 minutes")
+        yield* reconnect
+        yield* flush
+        assert.equal(asked, before)
+      }).pipe(Effect.provide(TestClock.layer()))
     }).pipe(Effect.provide(server.layer())))
 
   effect("fails when the stream doesn't exist", () =>
