@@ -65,8 +65,8 @@ export const launch: (
   onExit: (alive: Alive, exit: Exit.Exit<unknown, unknown>) => void,
 ) => Effect.Effect<Exit.Exit<unknown, unknown>> = Effect.fnUntraced(
   function* (child, parent, onExit) {
-    // Started must stay a success even if the interruption comes while it is awaited, hence an exit
-    // as value: a failing await could not be told from a failing child.
+    // The outcome is an exit as a value, so that an interrupted await can be told from a child that
+    // was interrupted.
     const started = Deferred.makeUnsafe<Exit.Exit<unknown, unknown>>()
     const life = child.spec.start.pipe(
       Effect.flatMap((run) => {

@@ -15,8 +15,8 @@ export type Strategy = "oneForOne" | "oneForAll" | "restForOne"
 
 /** The children and what their acts need. */
 export interface Children {
-  /** In start order. */
-  readonly list: Array<Child.Child>
+  /** By id, in start order. */
+  readonly byId: Map<string, Child.Child>
   /** Who goes with whom. */
   readonly strategy: Strategy
   /** What the children find as their parent. */
@@ -37,28 +37,13 @@ export interface Failed {
   readonly exit: Exit.Exit<unknown, unknown>
 }
 
-/** The child with this id. */
-export const find = (children: Children, id: string): Child.Child | undefined =>
-  children.list.find((child) => child.spec.id === id)
+/** The children in start order. */
+export const inOrder = (children: Children): Array<Child.Child> => [...children.byId.values()]
 
-/** Forgets the child. */
-export const remove = (children: Children, child: Child.Child): void => {
-  const index = children.list.indexOf(child)
-  if (index >= 0) children.list.splice(index, 1)
-}
-
-const groupOf = (
-  { list, strategy }: Children,
-  culprit: Child.Child,
-): ReadonlyArray<Child.Child> => {
-  switch (strategy) {
-    case "oneForOne":
-      return [culprit]
-    case "oneForAll":
-      return [...list]
-    case "restForOne":
-      return list.slice(list.indexOf(culprit))
-  }
+const groupOf = (children: Children, culprit: Child.Child): Array<Child.Child> => {
+  if (children.strategy === "oneForOne") return [culprit]
+  const all = inOrder(children)
+  return children.strategy === "oneForAll" ? all : all.slice(all.indexOf(culprit))
 }
 
 /** Starts one child and tells how it went; `because` names the culprit if this is a restart. */
@@ -89,7 +74,7 @@ export const stopGroup: (children: Children, culprit: Child.Child) => Effect.Eff
     for (const child of groupOf(children, culprit).toReversed()) {
       if (child === culprit) continue
       yield* Child.stop(child, children.tell)
-      if (child.spec.restart === "temporary") remove(children, child)
+      if (child.spec.restart === "temporary") children.byId.delete(child.spec.id)
     }
   })
 
@@ -107,7 +92,7 @@ export const startGroup: (
 /** Stops all children, one after the other from the right, or all at once. */
 export const stopAll = (children: Children, concurrent: boolean): Effect.Effect<void> =>
   Effect.forEach(
-    children.list.toReversed(),
+    inOrder(children).toReversed(),
     (child) => Child.stop(child, children.tell),
     { concurrency: concurrent ? "unbounded" : 1, discard: true },
   )

@@ -35,13 +35,16 @@ export interface Settings {
 
 /** A supervisor's loop, and the way to ask something of it. */
 export interface Loop {
-  /** The children it keeps; to be changed from requests only. */
+  /** The children it keeps; changed before it runs and by requests only. */
   readonly children: Children.Children
   /** The loop itself, to be run once by an uninterruptible fiber. */
   readonly run: Effect.Effect<never, StartFailed | IntensityExceeded>
   /** Completes when all children have initialised. */
   readonly started: Deferred.Deferred<void, StartFailed | IntensityExceeded>
-  /** Has the loop do something between two messages, and waits for what comes of it. */
+  /**
+   * Has the loop do something between two messages, and waits for what comes of it. If the wait is
+   * interrupted before the loop begins, it is not done.
+   */
   readonly request: <A, E>(serve: Effect.Effect<A, E>) => Effect.Effect<A, E | SupervisorStopped>
 }
 
@@ -80,7 +83,7 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
       parent.observe?.({ ...report, supervisor, at: clock.currentTimeMillisUnsafe() })
 
     const children: Children.Children = {
-      list: [],
+      byId: new Map(),
       strategy,
       parent,
       tell,
@@ -94,7 +97,7 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
       tell({ _tag: "ChildTerminated", child: id, type, exit, restart: again })
       if (again) return recover(child, exit)
       child.state = Child.terminated
-      if (restart === "temporary") Children.remove(children, child)
+      if (restart === "temporary") children.byId.delete(id)
       return Effect.void
     }
 
@@ -151,7 +154,7 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
     })
 
     const serve = Effect.gen(function* () {
-      for (const child of children.list) {
+      for (const child of Children.inOrder(children)) {
         const failed = yield* Children.launch(children, child)
         if (failed === undefined) continue
         const cause = reasonOf(failed.exit)
@@ -183,16 +186,18 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
           refusals.delete(refuse)
           Deferred.doneUnsafe(reply, outcome)
         }
+        // Only its own outcome answers the request: an interruption is the loop's, and closes it.
+        const answered = Effect.match(serve, {
+          onFailure: (error) => answer(Effect.fail(error)),
+          onSuccess: (value) => answer(Effect.succeed(value)),
+        })
         refusals.add(refuse)
         Queue.offerUnsafe(mailbox, {
           _tag: "Request",
-          // Only its own outcome answers the request: an interruption is the loop's, and closes it.
-          serve: Effect.match(serve, {
-            onFailure: (error) => answer(Effect.fail(error)),
-            onSuccess: (value) => answer(Effect.succeed(value)),
-          }),
+          serve: Effect.suspend(() => refusals.has(refuse) ? answered : Effect.void),
         })
-        return Deferred.await(reply)
+        const withdraw = Effect.sync(() => refusals.delete(refuse))
+        return Effect.onInterrupt(Deferred.await(reply), () => withdraw)
       })
 
     return { children, run, started, request }

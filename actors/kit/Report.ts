@@ -50,7 +50,7 @@ export interface ChildTerminated extends OfChild {
   readonly _tag: "ChildTerminated"
   /** How it ended. */
   readonly exit: Exit.Exit<unknown, unknown>
-  /** Whether its restart kind asks for a restart. */
+  /** Whether that leads to a restart. False too if it was found dead while being stopped. */
   readonly restart: boolean
 }
 

@@ -216,7 +216,7 @@ const startWith: (
 
     const loop = yield* Loop.make({ ...settings, parent: { path, observe }, clock })
     for (const spec of settings.specs) {
-      loop.children.list.push({ spec, context, state: Child.terminated })
+      loop.children.byId.set(spec.id, { spec, context, state: Child.terminated })
     }
     // The budget can't be spent before the start is over, and the start can't fail after it.
     const fiber = yield* Effect.catchTag(Loop.fork(loop, scope), "IntensityExceeded", Effect.die)
@@ -237,7 +237,7 @@ type Requests = Omit<Supervisor, "path" | "awaitExit">
 const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Requests => {
   const find = (id: string): Effect.Effect<Child.Child, ChildNotFound> =>
     Effect.suspend(() => {
-      const child = Children.find(children, id)
+      const child = children.byId.get(id)
       return child !== undefined
         ? Effect.succeed(child)
         : Effect.fail(new ChildNotFound({ supervisor, child: id }))
@@ -262,16 +262,16 @@ const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Reque
 
   const add = Effect.fnUntraced(
     function* (spec: ChildSpec.Resolved, context: Context.Context<unknown>) {
-      const present = Children.find(children, spec.id)
+      const present = children.byId.get(spec.id)
       if (present !== undefined) {
         const status = Child.status(present)
         return yield* new ChildConflict({ supervisor, child: spec.id, status })
       }
       const child: Child.Child = { spec, context, state: Child.terminated }
-      children.list.push(child)
+      children.byId.set(spec.id, child)
       yield* Effect.tapError(
         launch(child),
-        () => Effect.sync(() => Children.remove(children, child)),
+        () => Effect.sync(() => children.byId.delete(child.spec.id)),
       )
     },
   )
@@ -289,14 +289,14 @@ const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Reque
         Effect.andThen(
           Child.stop(child, children.tell),
           Effect.sync(() => {
-            if (child.spec.restart === "temporary") Children.remove(children, child)
+            if (child.spec.restart === "temporary") children.byId.delete(child.spec.id)
           }),
         ))),
     restartChild: (id) => request(Effect.flatMap(findTerminated(id), launch)),
     deleteChild: (id) =>
-      request(Effect.map(findTerminated(id), (child) => Children.remove(children, child))),
+      request(Effect.map(findTerminated(id), () => void children.byId.delete(id))),
     whichChildren: Effect.sync(() =>
-      children.list.map((child) => ({
+      Children.inOrder(children).map((child) => ({
         id: child.spec.id,
         status: Child.status(child),
         type: child.spec.type,
@@ -304,9 +304,10 @@ const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Reque
       }))
     ),
     countChildren: Effect.sync(() => {
-      const count = (is: (child: Child.Child) => boolean): number => children.list.filter(is).length
+      const all = Children.inOrder(children)
+      const count = (is: (child: Child.Child) => boolean): number => all.filter(is).length
       return {
-        specs: children.list.length,
+        specs: all.length,
         active: count((child) => Child.status(child) === "running"),
         supervisors: count((child) => child.spec.type === "supervisor"),
         workers: count((child) => child.spec.type === "worker"),
