@@ -1,6 +1,7 @@
 // Runs the suite on Bun, Deno and Node and adds the results up.
 //
-//   node scripts/test.mjs [--runtime bun|deno|node]… [--timeout seconds] [--verbose] [part of a path]…
+//   node scripts/test.mjs [--runtime bun|deno|node]… [--timeout seconds] [--verbose] [--folder path]
+//                         [part of a file's path]…
 //
 // Every file gets a process and a temporary folder of its own: a crash, a hang or a forgotten process
 // then has a name and spoils no other file. The last line is "N passed, N failed"; the exit code is 0
@@ -9,7 +10,7 @@
 import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { join, relative } from "node:path"
 import process from "node:process"
 import { parseArgs } from "node:util"
 import { sweep } from "./leftovers.mjs"
@@ -21,6 +22,7 @@ const commands = {
   bun: (file, report, seconds) => [
     runtimes.bun,
     ["test", `--timeout=${seconds * 1000}`, "--reporter=junit", `--reporter-outfile=${report}`]
+      // Without "./" it would be a filter.
       .concat(`./${file}`),
   ],
   deno: (file, report) => [
@@ -43,6 +45,7 @@ const { values: options, positionals: filters } = parseArgs({
     runtime: { type: "string", multiple: true, default: Object.keys(commands) },
     timeout: { type: "string", default: "180" },
     verbose: { type: "boolean", default: false },
+    folder: { type: "string", default: "test" },
   },
 })
 const unknown = options.runtime.find((name) => !Object.hasOwn(commands, name))
@@ -58,9 +61,9 @@ if (!(limit > 0)) {
 
 setup()
 
-const files = readdirSync(join(root, "test"), { recursive: true })
+const files = readdirSync(join(root, options.folder), { recursive: true })
   .filter((name) => name.endsWith(".test.ts"))
-  .map((name) => `test/${name.replaceAll("\\", "/")}`)
+  .map((name) => relative(root, join(root, options.folder, name)).replaceAll("\\", "/"))
   .filter((file) => filters.length === 0 || filters.some((part) => file.includes(part)))
   .sort()
 const world = mkdtempSync(join(realpathSync(tmpdir()), "portfire-test-"))
@@ -79,7 +82,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 /** Runs one file on one runtime; everything that is wrong beside failed tests is a trouble. */
 async function run(runtime, file) {
   const started = performance.now()
-  const folder = join(world, `${runtime}-${file.replaceAll("/", "-")}`)
+  const folder = join(world, `${runtime}-${file.replace(/\W+/g, "-")}`)
   const report = join(folder, "report.xml")
   mkdirSync(join(folder, "tmp"), { recursive: true })
   const [command, args] = commands[runtime](file, report, limit)

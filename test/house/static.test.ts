@@ -18,6 +18,12 @@ describe("the sources, checked under Deno alone", () => {
 
   it("have types that fit", { skip, timeout: 120_000 }, () => passes("check", "--quiet"))
 
+  it(
+    "would be taken by JSR",
+    { skip },
+    () => passes("publish", "--dry-run", "--allow-dirty", "--no-check", "--quiet"),
+  )
+
   it("have explicit public types, which fit beside the types of Bun too", { skip }, async () => {
     const { checkForBun } = await import("../../scripts/compiler.mjs")
     assert.ok(checkForBun(), "the compiler's complaints are above")
