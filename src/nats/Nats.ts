@@ -102,6 +102,8 @@ const connectTimeoutMillis = 5_000
 const pingIntervalMillis = 5_000
 const reconnectWaitMillis = 100
 const reconnectJitterMillis = 200
+/** A question that is lost with the connection under it is asked again. */
+const jetStreamTries = 2
 /** How long the buffered writes may take on their way out when the scope closes. */
 const drainMillis = 2_000
 
@@ -223,7 +225,10 @@ const make = (
         reason: `${wanted}. Upgrade the server.`,
       })
     }
-    yield* checkJetStream(connection, last.version)
+    yield* Effect.retry(checkJetStream(connection, last.version), {
+      while: (error) => error._tag === "Unavailable",
+      times: jetStreamTries,
+    })
     return {
       connection,
       namespace: settings.namespace,
