@@ -7,6 +7,9 @@ import { lanes } from "../core/Priority.ts"
 /** Layout of streams, subjects and messages. An engine refuses a namespace whose layout is newer. */
 export const layout = "1"
 
+/** Version of Portfire, noted on the streams that it makes. Told to people, never compared. */
+export const engineVersion = "0.1.0"
+
 /** Most partitions of a namespace: the last character of an id names one, and it has 32 values. */
 export const maxPartitions = 32
 
@@ -115,7 +118,11 @@ export const plan = (options: PlanOptions): Plan => {
     deny_delete: false,
     deny_purge: false,
     duplicate_window: nanos(duplicateWindowMillis),
-    metadata: { [layoutKey]: layout, [partitionsKey]: String(partitions) },
+    metadata: {
+      [layoutKey]: layout,
+      [partitionsKey]: String(partitions),
+      "portfire.version": engineVersion,
+    },
   }
   const state: Resource = {
     kind: "stream",

@@ -162,6 +162,7 @@ describe("ServerClock", () => {
         yield* flush
         const before = asked
         yield* TestClock.adjust("10 minutes")
+        yield* flush
         yield* reconnect
         yield* flush
         assert.equal(asked, before)

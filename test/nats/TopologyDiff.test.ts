@@ -1,9 +1,11 @@
 import assert from "node:assert/strict"
+import { readFileSync } from "node:fs"
 import { describe, it } from "node:test"
 import { type Actual, diff, type FieldChange, keyOf } from "../../src/nats/TopologyDiff.ts"
 import {
   type Config,
   consumersOf,
+  engineVersion,
   maxWaiting,
   plan,
   type Resource,
@@ -36,6 +38,14 @@ describe("plan", () => {
         ["PF_a_JOBS_2", "workqueue", ["pf.a.2.>"]],
       ],
     )
+  })
+
+  it("notes the version of this package", () => {
+    const manifest = readFileSync(new URL("../../deno.json", import.meta.url), "utf8")
+    assert.equal(engineVersion, JSON.parse(manifest).version)
+    for (const { config } of plan({ namespace: "a" }).streams) {
+      assert.equal((config.metadata as Config)["portfire.version"], engineVersion)
+    }
   })
 
   it("passes replicas and storage on to every stream", () => {
@@ -90,6 +100,7 @@ describe("diff", () => {
         metadata: {
           ...jobs.config.metadata as Config,
           "_nats.ver": "2.14.0",
+          "portfire.version": "0.0.9",
           team: "payments",
         },
       }),
