@@ -1,5 +1,6 @@
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
@@ -100,11 +101,11 @@ describe("naming", () => {
   it("finds a process by its command line and by its environment", async () => {
     const word = `portfire-word-${process.pid}`
     const children = [
-      spawn("sh", ["-c", "read line"], { env: { ...process.env, WORD: word } }),
-      spawn("sh", ["-c", "read line", word]),
+      spawn("sh", ["-c", "echo here; read line"], { env: { ...process.env, WORD: word } }),
+      spawn("sh", ["-c", "echo here; read line", word]),
     ]
-    const ends = children.map((child) => new Promise((done) => child.on("exit", done)))
-    await Promise.all(children.map((child) => new Promise((done) => child.on("spawn", done))))
+    const ends = children.map((child) => once(child, "exit"))
+    await Promise.all(children.map((child) => once(child.stdout, "data")))
     const pids = naming(word).map(({ pid }) => pid)
     for (const child of children) child.stdin.end()
     await Promise.all(ends)

@@ -7,7 +7,10 @@ const traces: ReadonlyArray<readonly [string, RegExp]> = [
   ["a folder of one machine", /(?<![\w.}*)\]/-])\/(?:work|home|root|Users|mnt|tmp)\/[\w.-]/],
   ["a folder of one machine", /\b[A-Z]:\\(?:Users|Temp)\\/],
   ["a package registry", new RegExp("\\b" + "registry" + "\\.[a-z]+[a-z.]*", "i")],
-  ["a package registry", new RegExp("\\bnpm" + "\\.pkg\\.|" + "verdaccio|artifactory", "i")],
+  [
+    "a package registry",
+    new RegExp("\\bnpm" + "\\.pkg\\.|" + "verd" + "accio|arti" + "factory", "i"),
+  ],
 ]
 
 const found = (path: string, source: string): ReadonlyArray<string> =>
