@@ -1,0 +1,158 @@
+/** Runs a handler once and says how it ended: from a delivery to an `Ended` value. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { CurrentJob } from "../src/client/CurrentJob.ts"
+import { describe, type Ending } from "../src/core/Attempt.ts"
+import { maxMessageLength, payloadLimit } from "../src/core/Limits.ts"
+import { fromLane } from "../src/core/Priority.ts"
+import { Discard, Snooze } from "../src/core/Signal.ts"
+import type { Delivery } from "./Delivery.ts"
+import type { ReadyHandler } from "./Pool.ts"
+
+/** How an attempt ended. */
+export interface Ended {
+  readonly ending: Ending
+  readonly message?: string | undefined
+  readonly stack?: string | undefined
+  /** The typed error, in bytes. */
+  readonly error?: Uint8Array | undefined
+  /** The typed error itself, for the retry policy. */
+  readonly failure?: { readonly value: unknown } | undefined
+  /** The result, in bytes. */
+  readonly result?: Uint8Array | undefined
+  /** When a snoozed job wants to run again, in ms from now. */
+  readonly snooze?: number | undefined
+  /** Whether trying again can't help: the input itself is the trouble. */
+  readonly hopeless?: boolean | undefined
+}
+
+const crashed = (error: unknown): Ended => ({ ending: "crashed", ...describe(error) })
+
+/** Largest typed error that is kept with an attempt, in bytes. */
+const maxErrorBytes = 16 * 1024
+
+const succeed = (
+  { definition }: ReadyHandler,
+  value: unknown,
+  maxPayload: number,
+): Effect.Effect<Ended> =>
+  Effect.match(definition.success.encodeShared(value), {
+    onSuccess: (bytes): Ended => {
+      const limit = payloadLimit(maxPayload)
+      return bytes.length <= limit ? { ending: "succeeded", result: bytes.slice() } : {
+        ending: "crashed",
+        message: `the result takes ${bytes.length} bytes, the limit is ${limit}; ` +
+          "store large data elsewhere and return a reference",
+      }
+    },
+    onFailure: ({ path, reason }): Ended => ({
+      ending: "crashed",
+      message: `result${path} does not match its schema: ${reason}`,
+    }),
+  })
+
+const fail = (
+  { definition }: ReadyHandler,
+  value: unknown,
+): Effect.Effect<Ended> =>
+  Effect.match(definition.error.encodeShared(value), {
+    onSuccess: (bytes): Ended => ({
+      ending: "failed",
+      ...describe(value),
+      ...(bytes.length <= maxErrorBytes ? { error: bytes.slice() } : {}),
+      failure: { value },
+    }),
+    onFailure: ({ path, reason }): Ended => ({
+      ending: "failed",
+      ...describe(value),
+      message: `${describe(value).message} (error${path} does not match its schema: ${reason})`
+        .slice(0, maxMessageLength),
+      failure: { value },
+    }),
+  })
+
+const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effect<Ended> => {
+  const error = Cause.squash(cause)
+  if (error instanceof Discard) {
+    return Effect.succeed({ ending: "discarded", message: error.reason.slice(0, maxMessageLength) })
+  }
+  if (error instanceof Snooze) return Effect.succeed({ ending: "snoozed", snooze: error.millis })
+  if (Cause.hasFails(cause)) return fail(handler, error)
+  return Effect.succeed(
+    Cause.hasInterruptsOnly(cause)
+      ? { ending: "crashed", message: "the handler interrupted itself" }
+      : crashed(error),
+  )
+}
+
+/**
+ * The attempt as an effect, with everything provided. It ends with an `Ended` value whatever the
+ * handler does; only an interruption from outside leaves it without one.
+ */
+export const attempt = (
+  delivery: Delivery,
+  handler: ReadyHandler,
+  timeout: number | undefined,
+  maxPayload: number,
+): Effect.Effect<Ended> => {
+  const body = Effect.matchEffect(handler.definition.payload.decode(delivery.envelope.payload), {
+    onFailure: ({ path, reason }) =>
+      Effect.succeed<Ended>({
+        ending: "crashed",
+        message: `payload${path} does not match its schema: ${reason}`,
+        hopeless: true,
+      }),
+    onSuccess: (payload) =>
+      Effect.matchCauseEffect(handler.run(payload), {
+        onSuccess: (value) => succeed(handler, value, maxPayload),
+        onFailure: (cause) => endOf(handler, cause),
+      }),
+  })
+  return timeout === undefined ? body : Effect.map(
+    Effect.timeoutOption(body, timeout),
+    Option.getOrElse((): Ended => ({
+      ending: "timedOut",
+      message: `the attempt took longer than its limit of ${timeout} ms`,
+    })),
+  )
+}
+
+/** Services that each attempt gets beside its handler's: the current job, and a scope of its own. */
+export const services = (
+  delivery: Delivery,
+  handler: ReadyHandler,
+  server: string,
+  scope: Scope.Scope,
+): Context.Context<never> => {
+  const { envelope, message, subject } = delivery
+  const job: CurrentJob = {
+    id: subject.id,
+    name: envelope.name,
+    attempt: delivery.attempt,
+    delivery: message.deliveries,
+    queue: subject.queue,
+    priority: fromLane(envelope.lane),
+    created: new Date(envelope.created),
+    started: new Date(delivery.started),
+    server,
+  }
+  return Context.add(
+    Context.add(handler.context, CurrentJob, job),
+    Scope.Scope,
+    scope,
+  ) as Context.Context<
+    never
+  >
+}
+
+/** What an attempt's exit says; `undefined` when it was interrupted from outside. */
+export const readExit = (exit: Exit.Exit<Ended, never>): Ended | undefined =>
+  Exit.isSuccess(exit)
+    ? exit.value
+    : Cause.hasInterruptsOnly(exit.cause)
+    ? undefined
+    : crashed(Cause.squash(exit.cause))

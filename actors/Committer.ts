@@ -1,0 +1,157 @@
+/**
+ * Writes outcomes. It takes whatever is settled, publishes the transitions in one pipeline, waits for
+ * their answers, acknowledges, and takes what has come in the meantime: the busier it is, the more
+ * each round carries.
+ *
+ * Nothing is acknowledged before its transition is stored. An outcome that can't be stored stays
+ * held, its lease alive, until it can; one that somebody else forestalled is dropped (W4).
+ */
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Schedule from "effect/Schedule"
+import type { Ack } from "../src/nats/Publisher.ts"
+import { newestAtLeader } from "../src/nats/Reader.ts"
+import { jobsStream } from "../src/nats/Subjects.ts"
+import type { Delivery } from "./Delivery.ts"
+import type * as ChildSpec from "./kit/ChildSpec.ts"
+import type { Pool } from "./Pool.ts"
+
+/** Most outcomes of one round. */
+const roundSize = 1_024
+const againAfter = "500 millis"
+
+/** The committer of a pool, as a child of its supervisor. */
+export const start = (pool: Pool): ChildSpec.Start =>
+  Effect.gen(function* () {
+    const { emit, wire } = pool.options
+    const { nats, publisher, subjects } = wire
+    const latch = Latch.makeUnsafe(true)
+
+    const publish = (round: ReadonlyArray<Delivery>): Effect.Effect<ReadonlyArray<Ack>> =>
+      Effect.callback((resume) => {
+        const acks: Array<Ack> = []
+        let left = round.length
+        for (const [index, delivery] of round.entries()) {
+          const { headers, payload, subject } = delivery.transition as NonNullable<
+            Delivery["transition"]
+          >
+          const expected = delivery.message.sequence
+          const filter = subjects.job(delivery.subject)
+          publisher.publish({ subject, payload, headers, expected, filter }, (ack) => {
+            acks[index] = ack
+            if (--left === 0) resume(Effect.succeed(acks))
+          })
+        }
+      })
+
+    const again = (delivery: Delivery): Effect.Effect<void> =>
+      Effect.andThen(
+        Effect.sleep(againAfter),
+        Effect.sync(() => {
+          pool.settled.push(delivery)
+          latch.openUnsafe()
+        }),
+      )
+
+    const stored = (delivery: Delivery) => {
+      const { attempt, due, kind, reason } = delivery.transition as NonNullable<
+        Delivery["transition"]
+      >
+      pool.release(delivery)
+      emit({
+        _tag: "JobMoved",
+        id: delivery.subject.id,
+        name: delivery.envelope.name,
+        queue: delivery.subject.queue,
+        to: kind,
+        attempt,
+        due,
+        reason,
+      })
+    }
+
+    const lost = (delivery: Delivery) => {
+      pool.release(delivery)
+      emit({
+        _tag: "OutcomeLost",
+        id: delivery.subject.id,
+        name: delivery.envelope.name,
+        to: delivery.transition?.kind ?? "returned",
+      })
+    }
+
+    /** A conflict decides nothing until the leader was asked what is newest. */
+    const look = (delivery: Delivery, repeated: boolean): Effect.Effect<void> =>
+      newestAtLeader(
+        nats.connection,
+        jobsStream(subjects.namespace, delivery.subject.partition),
+        subjects.job(delivery.subject),
+      ).pipe(
+        Effect.retry(Schedule.spaced(againAfter)),
+        Effect.orDie,
+        Effect.flatMap((newest) => {
+          if (newest?.sequence === delivery.message.sequence) return again(delivery)
+          // An earlier try of this very transition, whose answer got lost.
+          const own = repeated && newest !== undefined &&
+            newest.subject === delivery.transition?.subject &&
+            sameBytes(newest.data, delivery.transition.payload)
+          return Effect.sync(() => own ? stored(delivery) : lost(delivery))
+        }),
+      )
+
+    const refused = (
+      delivery: Delivery,
+      code: number,
+      description: string,
+    ): Effect.Effect<void> => {
+      emit({ _tag: "CommitRefused", id: delivery.subject.id, code, description })
+      const { transition } = delivery
+      if (transition?.smaller !== undefined) {
+        const { smaller, ...rest } = transition
+        delivery.transition = { ...rest, payload: smaller() }
+      }
+      return again(delivery)
+    }
+
+    const round = Effect.gen(function* () {
+      yield* latch.await
+      const taken = pool.settled.splice(0, roundSize)
+      if (pool.settled.length === 0) latch.closeUnsafe()
+      if (taken.length === 0) return
+      const acks = yield* publish(taken)
+      for (const [index, delivery] of taken.entries()) {
+        const ack = acks[index] as Ack
+        switch (ack._tag) {
+          case "Stored":
+            stored(delivery)
+            break
+          case "Conflict":
+            yield* Effect.forkChild(look(delivery, ack.repeated))
+            break
+          case "Refused":
+            yield* Effect.forkChild(refused(delivery, ack.code, ack.description))
+            break
+          case "Unknown":
+            // The publisher is closed: the process is going, and the lease with it.
+            break
+        }
+      }
+      pool.onRoom()
+    })
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        pool.onSettled = () => latch.openUnsafe()
+        // A committer before this one may have left outcomes that are in no line.
+        pool.settled = [...pool.held].filter((delivery) => delivery.phase === "settled")
+      }),
+      () =>
+        Effect.sync(() => {
+          pool.onSettled = () => {}
+        }),
+    )
+    return Effect.forever(round)
+  })
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, index) => byte === b[index])

@@ -1,0 +1,290 @@
+/**
+ * Keeps the pool's slots full and holds hardly more than it can start.
+ *
+ * A lane is one consumer: a priority of a queue in a partition. What is known of a lane decides how
+ * it is asked:
+ *
+ * - `dry`: nothing there when last heard of. A pull for one job waits on it; whatever comes first on
+ *   any lane comes at once.
+ * - `flowing`: more is there. It is asked for as many as there are free slots and as it has, in the
+ *   order of the lanes, so that urgent jobs go first.
+ * - `blocked`: it refused or is missing; asked again after a while, its consumer made again.
+ *
+ * When the slots are full the waiting pulls are called off after a moment, and what has come beyond
+ * the slots and still waits after a second is given back for others. Restarts as `permanent`: the
+ * pool's state outlives it, and all it loses are pulls.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import { clearImmediate, setImmediate } from "node:timers"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { lanes as lanesOfQueue } from "../src/core/Priority.ts"
+import { type PullEnd, silentAfterMillis } from "../src/nats/Puller.ts"
+import { Delivery } from "./Delivery.ts"
+import type * as ChildSpec from "./kit/ChildSpec.ts"
+import type { Pool } from "./Pool.ts"
+import { screen } from "./Screening.ts"
+
+interface Lane {
+  readonly queue: string
+  readonly lane: number
+  readonly partition: number
+  readonly stream: string
+  readonly consumer: string
+  readonly rank: number
+  /** Number of the pull under way; 0 for none. */
+  pull: number
+  kind: "now" | "wait"
+  /** Jobs that the pull may still bring. */
+  asked: number
+  /** Jobs known to be there. */
+  pending: number
+  /** When the pull was last heard of. */
+  heard: number
+  blocked: boolean
+}
+
+/** Largest pull; more slots are filled by the next one. */
+const largestPull = 500
+const callOffAfterMillis = 50
+const giveBackAfterMillis = 1_000
+const watchMillis = 5_000
+/** A pull that takes what is there is answered at once; unanswered ones hit a limit of the server. */
+const nowAnswersWithinMillis = 3_000
+
+/** The fetcher of a pool, as a child of its supervisor. */
+export const start = (pool: Pool): ChildSpec.Start => life(pool)
+
+const life: (
+  pool: Pool,
+) => Effect.Effect<Effect.Effect<void, unknown>, unknown, Scope.Scope> = Effect.fnUntraced(
+  function* (pool: Pool) {
+    const { queues, wire } = pool.options
+    const runFork = yield* FiberSet.makeRuntime<never>()
+    const crashed = yield* Deferred.make<void, unknown>()
+    const lanes: Array<Lane> = []
+    for (const [index, queue] of queues.entries()) {
+      for (let partition = 0; partition < wire.partitions; partition++) {
+        const consumers = yield* wire.ensureQueue(queue, partition)
+        for (const lane of lanesOfQueue) {
+          const consumer = consumers[lane]
+          if (consumer === undefined) continue
+          pool.ackWaitMillis = consumer.ackWaitMillis
+          lanes.push({
+            queue,
+            lane,
+            partition,
+            stream: consumer.stream,
+            consumer: consumer.name,
+            rank: index * lanesOfQueue.length + lane,
+            pull: 0,
+            kind: "wait",
+            asked: 0,
+            pending: 0,
+            heard: 0,
+            blocked: false,
+          })
+        }
+      }
+    }
+    lanes.sort((a, b) => a.rank - b.rank)
+    const byKey = new Map(
+      lanes.map((lane) => [`${lane.partition}.${lane.queue}.${lane.lane}`, lane]),
+    )
+
+    /** Callbacks run outside of any fiber; what they throw ends this actor. */
+    const guarded =
+      <Args extends ReadonlyArray<unknown>>(body: (...args: Args) => void) =>
+      (...args: Args): void => {
+        try {
+          body(...args)
+        } catch (error) {
+          Deferred.doneUnsafe(crashed, Effect.die(error))
+        }
+      }
+
+    let arrivalScheduled = false
+    let refillScheduled: ReturnType<typeof setImmediate> | undefined
+    let callOff: ReturnType<typeof setTimeout> | undefined
+    let handBack: ReturnType<typeof setTimeout> | undefined
+
+    const requested = (): number => {
+      let sum = 0
+      for (const lane of lanes) if (lane.kind === "now") sum += lane.asked
+      return sum
+    }
+
+    const ended = (lane: Lane) => {
+      lane.pull = 0
+      lane.asked = 0
+    }
+
+    const ask = (lane: Lane, batch: number, kind: "now" | "wait") => {
+      lane.kind = kind
+      lane.asked = batch
+      lane.heard = performance.now()
+      lane.pull = pool.puller.pull(lane.stream, lane.consumer, lanes.indexOf(lane), batch, kind)
+    }
+
+    const refill = guarded(() => {
+      refillScheduled = undefined
+      if (pool.draining) return
+      let free = pool.free - requested()
+      if (free <= 0) return saturated()
+      clearTimeout(callOff)
+      clearTimeout(handBack)
+      callOff = handBack = undefined
+      for (const lane of lanes) {
+        if (lane.pull !== 0 || lane.blocked) continue
+        if (lane.pending === 0) {
+          ask(lane, 1, "wait")
+        } else if (free > 0) {
+          const batch = Math.min(free, lane.pending, largestPull)
+          free -= batch
+          ask(lane, batch, "now")
+        }
+      }
+    })
+
+    const scheduleRefill = () => {
+      refillScheduled ??= setImmediate(refill)
+    }
+
+    const saturated = () => {
+      callOff ??= setTimeout(
+        guarded(() => {
+          if (pool.free > 0 || pool.draining) return
+          for (const lane of lanes) if (lane.pull !== 0 && lane.kind === "wait") ended(lane)
+          void pool.puller.stopWaiting()
+        }),
+        callOffAfterMillis,
+      )
+      handBack ??= setTimeout(
+        guarded(() => {
+          handBack = undefined
+          if (pool.free > 0 || pool.draining) return
+          pool.giveBackWaiting()
+        }),
+        giveBackAfterMillis,
+      )
+    }
+
+    const arrive = guarded(() => {
+      arrivalScheduled = false
+      const messages = pool.arrived
+      pool.arrived = []
+      const deliveries: Array<Delivery> = []
+      for (const message of messages) {
+        const subject = wire.subjects.parse(message.subject)
+        const lane = subject === undefined
+          ? undefined
+          : byKey.get(`${subject.partition}.${subject.queue}.${subject.lane}`)
+        // Not a job: nothing of ours puts it there, and nobody else would ever take it away.
+        if (subject === undefined || lane === undefined) {
+          pool.puller.acknowledge(message)
+          continue
+        }
+        lane.pending = message.pending
+        if (lane.pull !== 0 && --lane.asked <= 0) ended(lane)
+        const delivery = new Delivery(message, subject, lane.rank)
+        pool.hold(delivery)
+        deliveries.push(delivery)
+      }
+      if (deliveries.length > 0) {
+        runFork(screen(pool, deliveries)).addObserver((exit) => {
+          if (exit._tag === "Failure") Deferred.doneUnsafe(crashed, exit)
+        })
+      }
+      scheduleRefill()
+    })
+
+    const onPull = guarded(
+      (tag: number, pull: number, end: PullEnd | "alive", description: string) => {
+        const lane = lanes[tag]
+        if (lane === undefined || lane.pull !== pull) return
+        lane.heard = performance.now()
+        if (end === "alive") return
+        ended(lane)
+        lane.pending = 0
+        if (end !== "empty") repair(lane, description)
+        scheduleRefill()
+      },
+    )
+
+    /** Makes a lane's consumer again, as often as it takes; then asks it again. */
+    const repair = (lane: Lane, description: string) => {
+      if (lane.blocked) return
+      lane.blocked = true
+      wire.forgetQueue(lane.queue, lane.partition)
+      runFork(
+        Effect.sleep("500 millis").pipe(
+          Effect.andThen(Effect.logWarning(`pull on ${lane.consumer} ended: ${description}`)),
+          Effect.andThen(
+            Effect.retry(wire.ensureQueue(lane.queue, lane.partition), Schedule.spaced("1 second")),
+          ),
+          Effect.andThen(Effect.sync(() => {
+            lane.blocked = false
+            scheduleRefill()
+          })),
+        ),
+      )
+    }
+
+    /** Forgets all pulls: their inboxes change, so that none of them can bring anything any more. */
+    const reset = guarded(() => {
+      for (const lane of lanes) ended(lane)
+      void pool.puller.drain()
+      // What has come in since the connection was lost isn't known: look everywhere.
+      for (const lane of lanes) lane.pending = Math.max(lane.pending, 1)
+      scheduleRefill()
+    })
+
+    const watch = guarded(() => {
+      const now = performance.now()
+      for (const lane of lanes) {
+        const limit = lane.kind === "now" ? nowAnswersWithinMillis : silentAfterMillis
+        if (lane.pull !== 0 && now - lane.heard > limit) {
+          ended(lane)
+          lane.pending = 0
+        }
+      }
+      scheduleRefill()
+    })
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        pool.onPull = onPull
+        pool.onRoom = scheduleRefill
+        pool.onArrival = () => {
+          if (arrivalScheduled) return
+          arrivalScheduled = true
+          queueMicrotask(arrive)
+        }
+        const watcher = setInterval(watch, watchMillis)
+        const forget = wire.nats.onReconnect(reset)
+        return { watcher, forget }
+      }),
+      ({ forget, watcher }) =>
+        Effect.promise(async () => {
+          clearInterval(watcher)
+          clearTimeout(callOff)
+          clearTimeout(handBack)
+          if (refillScheduled !== undefined) clearImmediate(refillScheduled)
+          forget()
+          pool.onPull = () => {}
+          pool.onRoom = () => {}
+          await pool.puller.drain()
+          pool.onArrival = () => {}
+        }),
+    )
+    // A fetcher before this one may have left deliveries unchecked.
+    const unchecked = [...pool.held].filter((delivery) => delivery.phase === "arriving")
+    if (unchecked.length > 0) runFork(screen(pool, unchecked))
+    for (const lane of lanes) lane.pending = 1
+    pool.onArrival()
+    scheduleRefill()
+    return Deferred.await(crashed)
+  },
+)

@@ -1,0 +1,51 @@
+/**
+ * Lets a job that keeps losing its servers run alone in its process (W13), so that it takes no other
+ * job with it again and the blame is clear. One per server, shared by all its pools.
+ */
+
+/** Counts what runs, and keeps everything else from starting around an isolated job. */
+export class Isolation {
+  #running = 0
+  #alone = 0
+  readonly #wanting = new Set<object>()
+  readonly #listeners = new Set<() => void>()
+
+  /** Whether an ordinary job may start now. */
+  get open(): boolean {
+    return this.#alone === 0 && this.#wanting.size === 0
+  }
+
+  /** Asks for the process. While anybody asks, nothing ordinary starts. */
+  want(job: object): void {
+    this.#wanting.add(job)
+  }
+
+  /** Whether this job, having asked, may start now. */
+  mayStartAlone(job: object): boolean {
+    return this.#wanting.has(job) && this.#running === 0
+  }
+
+  /** A job starts. */
+  enter(job: object): void {
+    this.#running++
+    if (this.#wanting.delete(job)) this.#alone++
+  }
+
+  /** A job has ended. */
+  leave(alone: boolean): void {
+    this.#running--
+    if (alone) this.#alone--
+    if (this.#running === 0 || alone) { for (const listener of this.#listeners) listener() }
+  }
+
+  /** A job that asked will not start after all. */
+  forget(job: object): void {
+    if (this.#wanting.delete(job)) { for (const listener of this.#listeners) listener() }
+  }
+
+  /** Calls back whenever something may start that could not before; gives the way to stop that. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The state that a queue supervisor's children share, and that outlives each of them: what is held,
+ * what runs, what waits. No fiber of its own; the children act on it.
+ *
+ * A pool has a number of slots for one queue, or for several in strict order.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { RegisteredHandler } from "../src/client/Handler.ts"
+import type { Definition } from "../src/client/Definition.ts"
+import { type Delivered, type PullEnd, Puller } from "../src/nats/Puller.ts"
+import type { Wire } from "../src/nats/Wire.ts"
+import type { Delivery } from "./Delivery.ts"
+import type { Emit } from "./Event.ts"
+import type { Isolation } from "./Isolation.ts"
+import * as Transition from "./Transition.ts"
+
+/** A handler and the services its attempts get. */
+export interface ReadyHandler {
+  readonly definition: Definition
+  readonly run: RegisteredHandler["run"]
+  readonly context: Context.Context<never>
+}
+
+/** What a pool is made of. */
+export interface PoolOptions {
+  /** Name for people and the tree: its queue, or its queues joined by `+`. */
+  readonly name: string
+  /** Queues in strict order. */
+  readonly queues: ReadonlyArray<string>
+  /** Most attempts that run at once. */
+  readonly slots: number
+  /** How long running attempts may go on after a stop, in ms. */
+  readonly graceMillis: number
+  /** Id of the server. */
+  readonly server: string
+  readonly wire: Wire
+  readonly handlers: ReadonlyMap<string, ReadyHandler>
+  readonly isolation: Isolation
+  readonly emit: Emit
+}
+
+/** Outcomes that may wait for the committer before no more jobs are fetched. */
+const uncommittedLimit = 4_096
+
+/** Shared state of one pool. */
+export class Pool {
+  readonly options: PoolOptions
+  /** Everything whose lease is ours. */
+  readonly held = new Set<Delivery>()
+  /** Delivered and not yet checked; the fetcher takes them. */
+  arrived: Array<Delivered> = []
+  /** Checked, and waiting for a slot; most urgent first. */
+  readonly waiting: Array<Delivery> = []
+  /** Outcomes for the committer to take. */
+  settled: Array<Delivery> = []
+  /** Attempts that run. */
+  running = 0
+  /** True once the pool is being stopped for good, as opposed to restarted. */
+  stopping = false
+  /** True once nothing new may start. */
+  draining = false
+  /** Set by the fetcher: a pull has ended, or shows a sign of life. */
+  onPull: (tag: number, pull: number, end: PullEnd | "alive", description: string) => void =
+    () => {}
+  /** Set by the fetcher: something has arrived. */
+  onArrival: () => void = () => {}
+  /** Set by the fetcher: there may be room for more. */
+  onRoom: () => void = () => {}
+  /** Set by the workers: something waits. */
+  onWaiting: () => void = () => {}
+  /** Set by the committer: something is settled. */
+  onSettled: () => void = () => {}
+  /** Set by the drainer: an attempt has ended, or a job was released. */
+  onLess: () => void = () => {}
+  /** The way to acknowledge and to renew leases; the fetcher's. */
+  readonly puller: Puller
+  /** Milliseconds after which NATS gives a silent job to somebody else. */
+  ackWaitMillis = 30_000
+
+  constructor(options: PoolOptions) {
+    this.options = options
+    this.puller = new Puller(options.wire.nats.connection, {
+      message: (message) => {
+        this.arrived.push(message)
+        this.onArrival()
+      },
+      end: (tag, pull, end, description) => this.onPull(tag, pull, end, description),
+      beat: (tag, pull) => this.onPull(tag, pull, "alive", ""),
+    })
+  }
+
+  /** Slots that neither run nor are spoken for. */
+  get free(): number {
+    const arrivingOrWaiting = this.held.size - this.running - this.#uncommitted
+    const backlog = Math.max(0, this.#uncommitted - uncommittedLimit)
+    return this.options.slots - this.running - arrivingOrWaiting - backlog
+  }
+
+  #uncommitted = 0
+
+  /** Takes a job in. */
+  hold(delivery: Delivery): void {
+    this.held.add(delivery)
+  }
+
+  /** Puts a checked job in line; gives it back when nothing starts any more. */
+  wait(delivery: Delivery): void {
+    if (this.draining) return this.giveBack(delivery)
+    delivery.phase = "waiting"
+    let at = this.waiting.length
+    while (at > 0 && (this.waiting[at - 1] as Delivery).rank > delivery.rank) at--
+    this.waiting.splice(at, 0, delivery)
+    this.onWaiting()
+  }
+
+  /** An outcome is known: the committer's turn. The job stays held until it is written. */
+  settle(delivery: Delivery): void {
+    delivery.phase = "settled"
+    this.#uncommitted++
+    this.settled.push(delivery)
+    this.onSettled()
+  }
+
+  /** Gives a job that doesn't run back to the queue, for whoever is free. */
+  giveBack(delivery: Delivery): void {
+    this.options.isolation.forget(delivery)
+    delivery.transition = Transition.giveBack(this.options.wire.subjects, delivery, "returned")
+    this.settle(delivery)
+  }
+
+  /** Gives back everything that waits for a slot. */
+  giveBackWaiting(): void {
+    for (const delivery of this.waiting.splice(0)) this.giveBack(delivery)
+  }
+
+  /** Interrupts what runs; each job is given back once its handler's finalizers have run. */
+  readonly interruptAll: Effect.Effect<void> = Effect.sync(() => {
+    for (const delivery of this.held) delivery.fiber?.interruptUnsafe()
+  })
+
+  /** The job is no longer ours: its message is acknowledged. */
+  release(delivery: Delivery): void {
+    this.puller.acknowledge(delivery.message)
+    if (!this.held.delete(delivery)) return
+    if (delivery.phase === "settled") this.#uncommitted--
+    this.onLess()
+  }
+}

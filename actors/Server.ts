@@ -1,0 +1,185 @@
+/**
+ * A server: one process that runs queues, as the root of a supervision tree.
+ *
+ *     server            oneForOne
+ *     ├─ presence       says that it is there
+ *     ├─ controller     answers questions
+ *     ├─ services       oneForOne: janitor
+ *     └─ queues         oneForOne, generous budget
+ *         └─ <pool>     restForOne: workers · lease · committer · fetcher · drainer
+ *
+ * It stops from the bottom up: queues drain first, and its presence goes last.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { randomBytes } from "node:crypto"
+import { hostname } from "node:os"
+import process from "node:process"
+import { Client, layer as clientLayer } from "../src/client/Client.ts"
+import { handlersIn } from "../src/client/Handler.ts"
+import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
+import { Nats } from "../src/nats/Nats.ts"
+import * as Wire from "../src/nats/Wire.ts"
+import * as Controller from "./Controller.ts"
+import type { Emit } from "./Event.ts"
+import { Isolation } from "./Isolation.ts"
+import type { IntensityExceeded, StartFailed } from "./kit/errors.ts"
+import * as Report from "./kit/Report.ts"
+import * as Supervisor from "./kit/Supervisor.ts"
+import type { Pool, ReadyHandler } from "./Pool.ts"
+import * as Presence from "./Presence.ts"
+import * as QueueSupervisor from "./QueueSupervisor.ts"
+import { resolve, type ServerOptions } from "./ServerOptions.ts"
+
+export type { Event } from "./Event.ts"
+export type { ServerOptions } from "./ServerOptions.ts"
+
+/** A running server. */
+export interface Server {
+  /** Its id, unique among all servers: name, process id and a random part. */
+  readonly id: string
+  /**
+   * Waits for the end of the server: succeeds when it was stopped, fails when its actors crashed more
+   * often than their supervisors allow.
+   */
+  readonly awaitExit: Effect.Effect<void, IntensityExceeded>
+  /** Attempts that run now. */
+  readonly running: () => number
+}
+
+/** The server as a service. */
+export const Server: Context.Service<Server, Server> = Context.Service<Server>(
+  "portfire/actors/Server",
+)
+
+/** Why a server doesn't start. */
+export type ServerError = InvalidOptions | DuplicateJob | StartFailed | Wire.WireError
+
+const idOf = (name: string | undefined): string => {
+  const host = (name ?? hostname()).replace(/[^A-Za-z0-9_-]/g, "-").slice(0, 40)
+  return `${host === "" ? "server" : host}-${process.pid}-${randomBytes(3).toString("hex")}`
+}
+
+const runtime = (): string => {
+  const { bun, deno, node } = process.versions as Readonly<Record<string, string | undefined>>
+  return bun !== undefined ? `bun ${bun}` : deno !== undefined ? `deno ${deno}` : `node ${node}`
+}
+
+const readyHandlers = (
+  context: Context.Context<never>,
+  client: Client,
+): ReadonlyMap<string, ReadyHandler> | DuplicateJob => {
+  const handlers = new Map<string, ReadyHandler>()
+  for (const { context: services, definition, run } of handlersIn(context)) {
+    if (handlers.has(definition.name)) return new DuplicateJob({ job: definition.name })
+    handlers.set(definition.name, {
+      definition,
+      run,
+      context: Context.add(services, Client, client) as Context.Context<never>,
+    })
+  }
+  return handlers
+}
+
+const make = Effect.fnUntraced(function* (options: ServerOptions) {
+  const resolved = resolve(options)
+  if (resolved instanceof InvalidOptions) return yield* resolved
+  const wire = yield* Wire.Wire
+  const client = yield* Client
+  const handlers = readyHandlers(yield* Effect.context<never>(), client)
+  if (handlers instanceof DuplicateJob) return yield* handlers
+  const id = idOf(resolved.name)
+  const pools = new Map<string, Pool>()
+  const isolation = new Isolation()
+  const emit: Emit = resolved.onEvent ?? (() => {})
+  const context = yield* Effect.context<never>()
+  const onReport: Report.Observer = (report) => {
+    emit({ _tag: "Supervision", report })
+    if (Report.isTrouble(report)) {
+      const cause = "exit" in report && report.exit._tag === "Failure" ? [report.exit.cause] : []
+      Effect.runForkWith(context)(Effect.logWarning(Report.format(report), ...cause))
+    }
+  }
+  const description: Presence.Description = {
+    id,
+    host: hostname(),
+    pid: process.pid,
+    runtime: runtime(),
+    started: Date.now(),
+    pools: resolved.pools.map(({ queues, slots }) => ({ queues, slots })),
+    jobs: [...handlers.keys()],
+  }
+  const queues = Supervisor.childSpec({
+    id: "queues",
+    strategy: "oneForOne",
+    intensity: 20,
+    period: "1 minute",
+    stopOrder: "concurrent",
+    children: resolved.pools.map((pool) =>
+      QueueSupervisor.childSpec(
+        {
+          ...pool,
+          graceMillis: resolved.graceMillis,
+          server: id,
+          wire,
+          handlers,
+          isolation,
+          emit,
+        },
+        (made) => pools.set(pool.name, made),
+      )
+    ),
+  })
+  const supervisor = yield* Supervisor.start({
+    id: "server",
+    strategy: "oneForOne",
+    intensity: 5,
+    period: "1 minute",
+    onReport,
+    children: [
+      { id: "presence", start: Presence.start(wire, description) },
+      { id: "controller", start: Controller.start(wire, id, pools) },
+      queues,
+    ],
+  })
+  return Server.of({
+    id,
+    awaitExit: supervisor.awaitExit,
+    running: () => {
+      let sum = 0
+      for (const pool of pools.values()) sum += pool.running
+      return sum
+    },
+  })
+})
+
+/**
+ * Runs a server for as long as the layer lives, and provides the client beside it. Handlers are found
+ * among the services the layer is given:
+ *
+ * @example
+ * ```ts
+ * import { Job, Nats, Server } from "@portfire/portfire"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ *
+ * const Hello = Job.make("hello")
+ * const HelloLive = Hello.toLayer(() => Effect.log("hello"))
+ *
+ * const live = Server.layer({ queues: { default: 20 } }).pipe(
+ *   Layer.provide(HelloLive),
+ *   Layer.provide(Nats.layerEmbedded()),
+ * )
+ * ```
+ *
+ * Closing it is a graceful stop: nothing new starts, running attempts get the grace period, then are
+ * interrupted and given back; no job waits for its lease to run out.
+ */
+export const layer = (
+  options: ServerOptions,
+): Layer.Layer<Server | Client, ServerError, Nats> =>
+  Layer.effect(Server, make(options)).pipe(
+    Layer.provideMerge(clientLayer),
+    Layer.provide(Wire.layer),
+  )

@@ -1,0 +1,218 @@
+/**
+ * Starts attempts as slots become free and turns their ends into transitions. A worker is one fiber
+ * for one attempt; a crash of a handler is an outcome, not a crash of this actor.
+ */
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as KeptAttempt from "../src/core/Attempt.ts"
+import * as Duration from "effect/Duration"
+import { isolateFrom, maxLostLeases } from "../src/core/Limits.ts"
+import * as Retry from "../src/core/Retry.ts"
+import * as Attempt from "./Attempt.ts"
+import type { Delivery } from "./Delivery.ts"
+import type * as ChildSpec from "./kit/ChildSpec.ts"
+import type { Pool, ReadyHandler } from "./Pool.ts"
+import * as Transition from "./Transition.ts"
+
+/** The workers of a pool, as a child of its supervisor. */
+export const start = (pool: Pool): ChildSpec.Start =>
+  Effect.gen(function* () {
+    const { emit, handlers, isolation, server, slots, wire } = pool.options
+    const { clock, nats, subjects } = wire
+    let dispatching = false
+
+    const settle = (delivery: Delivery, transition: Transition.Transition) => {
+      delivery.transition = transition
+      pool.settle(delivery)
+    }
+
+    /** What becomes of a job that isn't run here at all. */
+    const refuse = (delivery: Delivery): Transition.Transition | undefined => {
+      const { envelope, lost, message, unreadable } = delivery
+      const unknown = () => {
+        const delay = Math.min(300_000, 1_000 * 2 ** Math.min(20, envelope.progress.unknown))
+        return Transition.later(subjects, delivery, "unknown", { due: clock.now() + delay })
+      }
+      if (unreadable !== undefined) {
+        // A newer engine's message goes on as it is, for a newer server.
+        return unreadable.newer ? { ...unknown(), payload: message.data } : Transition.final(
+          subjects,
+          delivery,
+          "failed",
+          {
+            ended: Date.now(),
+            counts: false,
+            reason: `its message can't be read: ${unreadable.reason}`,
+          },
+        )
+      }
+      if (!handlers.has(envelope.name)) return unknown()
+      if (lost >= maxLostLeases) {
+        return Transition.final(subjects, delivery, "failed", {
+          ended: Date.now(),
+          counts: false,
+          reason: `its server was lost ${lost} times while it held the job; ` +
+            "it seems to kill the process that runs it",
+        })
+      }
+      return lost >= isolateFrom && lost > envelope.progress.lost
+        ? Transition.giveBack(subjects, delivery, "isolated")
+        : undefined
+    }
+
+    const retryAfter = (
+      delivery: Delivery,
+      { definition }: ReadyHandler,
+      ended: Attempt.Ended,
+    ): number | undefined => {
+      if (ended.hopeless === true) return undefined
+      const { options, progress } = delivery.envelope
+      const backoff = options.retry ?? definition.retry.backoff
+      const delay = Retry.delayAfter(backoff, progress.attempts + 1, Math.random())
+      const decide = definition.retry.decide as
+        | ((error: unknown, n: number) => Retry.Decision)
+        | undefined
+      if (delay === undefined || ended.failure === undefined || decide === undefined) return delay
+      const decision = decide(ended.failure.value, delivery.attempt)
+      return typeof decision === "boolean"
+        ? (decision ? delay : undefined)
+        : Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(decision)))
+    }
+
+    const transitionOf = (
+      delivery: Delivery,
+      handler: ReadyHandler,
+      ended: Attempt.Ended,
+    ): Transition.Transition => {
+      const now = Date.now()
+      const { ending, error, message, stack } = ended
+      const attempt: KeptAttempt.Attempt = {
+        number: delivery.attempt,
+        server,
+        started: delivery.started,
+        ended: now,
+        ending,
+        message,
+        stack,
+        error,
+      }
+      if (ending === "succeeded") {
+        const { result } = ended
+        return Transition.final(subjects, delivery, "succeeded", {
+          ended: now,
+          attempt,
+          counts: true,
+          result,
+        })
+      }
+      if (ending === "snoozed") {
+        const due = clock.now() + (ended.snooze ?? 0)
+        return Transition.later(subjects, delivery, "snoozed", { due, attempt })
+      }
+      const failed = (reason: string | undefined) =>
+        Transition.final(subjects, delivery, "failed", {
+          ended: now,
+          attempt,
+          counts: true,
+          reason,
+        })
+      if (ending === "discarded") return failed(message)
+      try {
+        const delay = retryAfter(delivery, handler, ended)
+        return delay === undefined ? failed(message) : Transition.later(
+          subjects,
+          delivery,
+          "retrying",
+          { due: clock.now() + delay, attempt },
+        )
+      } catch (defect) {
+        const { message: why } = KeptAttempt.describe(defect)
+        return failed(`${message ?? ""} (the retry policy threw: ${why})`)
+      }
+    }
+
+    const begin = (delivery: Delivery, handler: ReadyHandler) => {
+      const { envelope, message, subject } = delivery
+      const alone = delivery.lost >= isolateFrom
+      pool.running++
+      isolation.enter(delivery)
+      delivery.phase = "running"
+      delivery.started = Date.now()
+      emit({
+        _tag: "AttemptStarted",
+        id: subject.id,
+        name: envelope.name,
+        queue: subject.queue,
+        attempt: delivery.attempt,
+        delivery: message.deliveries,
+      })
+      const scope = Scope.makeUnsafe()
+      const context = Attempt.services(delivery, handler, server, scope)
+      const timeout = envelope.options.timeout ?? handler.definition.timeout
+      const { maxPayload } = nats.server()
+      const fiber = Effect.runForkWith(context)(
+        Effect.onExit(
+          Effect.suspend(() => Attempt.attempt(delivery, handler, timeout, maxPayload)),
+          (exit) => Scope.closeUnsafe(scope, exit) ?? Effect.void,
+        ),
+      )
+      delivery.fiber = fiber
+      fiber.addObserver((exit) => {
+        pool.running--
+        delivery.fiber = undefined
+        const ended = Attempt.readExit(exit)
+        settle(
+          delivery,
+          ended === undefined
+            ? Transition.giveBack(subjects, delivery, "returned")
+            : transitionOf(delivery, handler, ended),
+        )
+        isolation.leave(alone)
+        dispatch()
+        pool.onRoom()
+        pool.onLess()
+      })
+    }
+
+    const dispatch = () => {
+      // An attempt that ends at once comes back here from within the loop.
+      if (dispatching || pool.draining) return
+      dispatching = true
+      for (let at = 0; at < pool.waiting.length;) {
+        const delivery = pool.waiting[at] as Delivery
+        const refusal = refuse(delivery)
+        if (refusal !== undefined) {
+          pool.waiting.splice(at, 1)
+          settle(delivery, refusal)
+          continue
+        }
+        if (pool.running >= slots) break
+        const alone = delivery.lost >= isolateFrom
+        if (alone) isolation.want(delivery)
+        if (alone ? !isolation.mayStartAlone(delivery) : !isolation.open) {
+          at++
+          continue
+        }
+        pool.waiting.splice(at, 1)
+        const handler = handlers.get(delivery.envelope.name)
+        if (handler !== undefined) begin(delivery, handler)
+        at = 0
+      }
+      dispatching = false
+    }
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        pool.onWaiting = dispatch
+        return isolation.onChange(dispatch)
+      }),
+      (stopListening) =>
+        Effect.suspend(() => {
+          pool.onWaiting = () => {}
+          stopListening()
+          return pool.interruptAll
+        }),
+    )
+    dispatch()
+    return Effect.never
+  })

@@ -1,0 +1,13 @@
+/**
+ * Durable background jobs: define them, enqueue them, run a server, read what became of them.
+ *
+ * A job whose enqueue succeeded is on NATS JetStream; it runs at least once, and has one outcome.
+ *
+ * @module
+ */
+export * as Client from "./src/client/Client.ts"
+export * as Job from "./src/client/Job.ts"
+export * as Nats from "./src/nats/Nats.ts"
+export * as Retry from "./src/core/Retry.ts"
+export * as Server from "./actors/Server.ts"
+export { StreamSettings } from "./src/nats/Wire.ts"
