@@ -6,8 +6,13 @@
  * @module
  */
 export * as Client from "./src/client/Client.ts"
+export { Bytes } from "./src/core/Codec.ts"
+export * as Errors from "./src/core/errors.ts"
 export * as Job from "./src/client/Job.ts"
+export * as JobRecord from "./src/client/JobRecord.ts"
 export * as Nats from "./src/nats/Nats.ts"
+export * as NatsError from "./src/nats/errors.ts"
 export * as Retry from "./src/core/Retry.ts"
 export * as Server from "./actors/Server.ts"
+export { runMain } from "./actors/runMain.ts"
 export { StreamSettings } from "./src/nats/Wire.ts"
