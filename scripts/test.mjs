@@ -66,11 +66,15 @@ const files = readdirSync(join(root, options.folder), { recursive: true })
   .map((name) => relative(root, join(root, options.folder, name)).replaceAll("\\", "/"))
   .filter((file) => filters.length === 0 || filters.some((part) => file.includes(part)))
   .sort()
-const world = mkdtempSync(join(realpathSync(tmpdir()), "portfire-test-"))
+const world = mkdtempSync(join(realpathSync(tmpdir()), "portfire-suite-"))
 let current
 
+// npm passes a signal on that the terminal has sent already: only the first one counts.
+let interrupted = false
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
-  process.once(signal, async () => {
+  process.on(signal, async () => {
+    if (interrupted) return
+    interrupted = true
     current?.kill("SIGTERM")
     await sweep(world)
     rmSync(world, { recursive: true, force: true })
@@ -168,6 +172,8 @@ const results = []
 for (const runtime of options.runtime) {
   for (const file of files) {
     const result = await run(runtime, file)
+    // The end is near; nothing may begin any more.
+    if (interrupted) await new Promise(() => {})
     results.push(result)
     show(result)
   }
