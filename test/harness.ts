@@ -105,12 +105,15 @@ export const testServer = (options: { readonly config?: string } = {}): TestServ
     const listen = ["-a", "127.0.0.1", "-p", port, "--ports_file_dir", ports]
     const args = ["-c", config, "-sd", folder, "-l", join(folder, "log"), ...listen]
     child = spawn(binary.path, args, { stdio: "ignore" })
+    const end = performance.now() + 20_000
     while (true) {
       const [file] = readdirSync(ports).filter((name) => name.endsWith(".ports"))
       const text = file === undefined ? "" : readFileSync(join(ports, file), "utf8")
-      const found = /nats:\/\/(127\.0\.0\.1:\d+)/.exec(text)?.[1]
+      const found = /(?:nats|tls):\/\/(127\.0\.0\.1:\d+)/.exec(text)?.[1]
       if (found !== undefined) return address = found
-      if (ended(child)) throw new Error(readFileSync(join(folder, "log"), "utf8"))
+      if (ended(child) || performance.now() > end) {
+        throw new Error(readFileSync(join(folder, "log"), "utf8"))
+      }
       await sleep(10)
     }
   }

@@ -84,6 +84,8 @@ export interface EmbeddedServer {
   readonly password: Redacted.Redacted<string>
   /** Calls back with the new address when a restarted server had to take another port. */
   readonly onMove: (callback: (address: string) => void) => void
+  /** Look now whether the server lives: the connection to it was lost. */
+  readonly look: () => void
 }
 
 interface Resolved extends ServerProcess.Settings {
@@ -95,7 +97,11 @@ interface Resolved extends ServerProcess.Settings {
 /** Longer than the slowest start, which happens under the lock. */
 const lockTimeoutMillis = 180_000
 const lastMomentsMillis = 500
-const watchMillis = 100
+/** How often each user looks whether the server lives, and how often when it has a reason to. */
+const watchMillis = 1_000
+const lookMillis = 20
+/** How long a lost connection is such a reason. */
+const suspicionMillis = 3_000
 const firstBackOffMillis = 100
 const longestBackOffMillis = 10_000
 /** A server that lived so long didn't die of its start. */
@@ -328,12 +334,21 @@ export const start = (
         yield* launch(keepPort ? running.port : undefined, ServerProcess.lastConfig(folder))
       }))
 
+    let suspicious = 0
+    let wake = (): void => {}
+    const pause = Effect.callback<void>((resume) => {
+      const millis = Date.now() < suspicious ? lookMillis : watchMillis
+      const timer = setTimeout(() => resume(Effect.void), millis)
+      wake = () => resume(Effect.void)
+      return Effect.sync(() => clearTimeout(timer))
+    })
+
     const moved = new Set<(address: string) => void>()
     const watch = Effect.gen(function* () {
       let failures = 0
       let since = Date.now()
       while (true) {
-        while (ServerProcess.isServer(running.pid, folder)) yield* sleep(watchMillis)
+        while (ServerProcess.isServer(running.pid, folder)) yield* pause
         const before = addressOf(running)
         if (Date.now() - since > settledMillis) failures = 0
         yield* Effect.logWarning(`the embedded NATS server (process ${running.pid}) died`)
@@ -368,6 +383,10 @@ export const start = (
       password: Redacted.make(password),
       onMove: (callback) => {
         moved.add(callback)
+      },
+      look: () => {
+        suspicious = Date.now() + suspicionMillis
+        wake()
       },
     }
   })

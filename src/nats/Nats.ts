@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import {
   AuthorizationError,
   connect,
@@ -23,7 +23,7 @@ import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
 import * as EmbeddedServer from "./EmbeddedServer.ts"
 import { Unavailable, UnsupportedServer } from "./errors.ts"
 import {
-  type InvalidNatsOptions,
+  InvalidNatsOptions,
   type NatsOptions,
   refusing,
   resolve,
@@ -96,6 +96,8 @@ export type ConnectError =
   | InvalidNatsOptions
   | AuthenticationFailed
 
+type DialError = Unavailable | InvalidNatsOptions | AuthenticationFailed
+
 /** How long one try to connect may take. */
 const connectTimeoutMillis = 5_000
 /** A peer that answers none of two pings is dead: noticed after at most 15 s. */
@@ -118,9 +120,20 @@ const described = (info: ServerInfo | undefined): ConnectedServer => ({
   maxPayload: info?.max_payload ?? 0,
 })
 
-const dial = (
-  settings: Resolved,
-): Effect.Effect<NatsConnection, Unavailable | AuthenticationFailed> =>
+/** The client's words for a dial that failed, made ours. */
+const dialError = (settings: Resolved, cause: unknown): DialError => {
+  const server = settings.servers.join(", ")
+  if (cause instanceof AuthorizationError || cause instanceof UserAuthenticationExpiredError) {
+    return new AuthenticationFailed({ server, authenticatedBy: settings.authenticatedBy })
+  }
+  const mustEncrypt = settings.tls === null && cause instanceof Error &&
+    cause.message.includes("certFile")
+  return mustEncrypt
+    ? new InvalidNatsOptions({ field: "tls", problem: `is false, but ${server} asks for it` })
+    : new Unavailable({ operation: `connecting to ${server}`, cause })
+}
+
+const dial = (settings: Resolved): Effect.Effect<NatsConnection, DialError> =>
   Effect.callback((resume) => {
     let abandoned = false
     connect({
@@ -142,18 +155,28 @@ const dial = (
         if (abandoned) void connection.close()
         else resume(Effect.succeed(connection))
       },
-      (cause: unknown) =>
-        resume(Effect.fail(
-          cause instanceof AuthorizationError || cause instanceof UserAuthenticationExpiredError
-            ? new AuthenticationFailed({
-              server: settings.servers.join(", "),
-              authenticatedBy: settings.authenticatedBy,
-            })
-            : new Unavailable({ operation: `connecting to ${settings.servers.join(", ")}`, cause }),
-        )),
+      (cause: unknown) => resume(Effect.fail(dialError(settings, cause))),
     )
     return Effect.sync(() => {
       abandoned = true
+    })
+  })
+
+/** Dials again while no server answers, as long as the schedule says; tells once of each reason. */
+const dialAgain = (
+  settings: Resolved,
+  schedule: Schedule.Schedule<unknown>,
+): Effect.Effect<NatsConnection, DialError> =>
+  Effect.suspend(() => {
+    let told = ""
+    const tell = (error: DialError) => {
+      if (error.message === told) return Effect.void
+      told = error.message
+      return Effect.logInfo(`waiting for NATS: ${error.message}`)
+    }
+    return Effect.retry(Effect.tapError(dial(settings), tell), {
+      while: (error) => error._tag === "Unavailable",
+      schedule,
     })
   })
 
@@ -206,10 +229,7 @@ const make = (
   schedule?: Schedule.Schedule<unknown>,
 ): Effect.Effect<Nats, ConnectError, Scope.Scope> =>
   Effect.gen(function* () {
-    const dialled = schedule === undefined ? dial(settings) : Effect.retry(dial(settings), {
-      while: (error) => error._tag === "Unavailable",
-      schedule,
-    })
+    const dialled = schedule === undefined ? dial(settings) : dialAgain(settings, schedule)
     const { connection, tracker } = yield* Effect.acquireRelease(
       Effect.flatMap(
         dialled,
@@ -276,6 +296,10 @@ export const layerEmbedded = (
       }, {})
       const nats = yield* make(settings, embeddedConnectSchedule)
       server.onMove((address) => nats.connection.setServers([address]))
+      yield* Effect.forkScoped(Stream.runForEach(
+        nats.status,
+        ({ state }) => state === "disconnected" ? Effect.sync(server.look) : Effect.void,
+      ))
       return nats
     }),
   )

@@ -11,6 +11,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { createServer, type Server } from "node:net"
 import { join } from "node:path"
 import { describe } from "node:test"
+import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
 import * as Nats from "../../src/nats/Nats.ts"
 import { resolve } from "../../src/nats/NatsOptions.ts"
@@ -302,6 +303,33 @@ describe("Nats.layer with an nkey", () => {
       const other = new TextDecoder().decode(nkeys.createUser().getSeed())
       const error = yield* Effect.flip(connect({ servers, authentication: { nkeySeed: other } }))
       assert.equal(error._tag, "AuthenticationFailed")
+    }))
+})
+
+describe("Nats.layer with TLS", () => {
+  const pem = (name: string) => fileURLToPath(new URL(`./tls/${name}`, import.meta.url))
+  const server = testServer({
+    config: `jetstream {}, tls { verify: true, ca_file: "${pem("ca.pem")}",
+      cert_file: "${pem("server.pem")}", key_file: "${pem("server.key")}" }`,
+  })
+  const tls = { ca: pem("ca.pem"), cert: pem("client.pem"), key: pem("client.key") }
+
+  effect("shows its own certificate and checks the server's", () =>
+    Effect.gen(function* () {
+      const servers = yield* Effect.promise(server.url)
+      const nats = yield* connect({ servers, tls })
+      assert.equal(nats.connection.info?.tls_required, true)
+      const stranger = yield* Effect.flip(connect({ servers, tls: true }))
+      assert.equal(stranger._tag, "Unavailable")
+      assert.match(stranger.message, /certificate/i)
+    }))
+
+  effect("refuses to do without when the server asks for it", () =>
+    Effect.gen(function* () {
+      const servers = yield* Effect.promise(server.url)
+      const error = yield* Effect.flip(connect({ servers, tls: false }))
+      assert.equal(error._tag, "InvalidNatsOptions")
+      assert.match(error.message, /tls: is false, but 127.0.0.1:\d+ asks for it/)
     }))
 })
 
