@@ -6,7 +6,9 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Records from "../src/nats/Records.ts"
+import { sequenceAtLeader } from "../src/nats/Reader.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
+import type { Wire } from "../src/nats/Wire.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { Pool } from "./Pool.ts"
 
@@ -36,20 +38,62 @@ const isStale = (delivery: Delivery, messages: ReadonlyArray<Records.JobMessage>
       : stored.sequence > delivery.message.sequence
   )
 
-const readPatiently = Schedule.spaced("200 millis")
+const patiently = Schedule.spaced("200 millis")
 
-/** Checks some deliveries of one partition; gives those that may run and drops the others. */
-const screenSome = Effect.fnUntraced(function* (pool: Pool, deliveries: ReadonlyArray<Delivery>) {
+/** How often a replica that lags behind is asked again before the leader is. */
+const readsBeforeLeader = 2
+
+/**
+ * Reads what exists under the filters. With replicas a direct read may be answered by one that lags
+ * behind, so the newest delivered message is read along as a canary: an answer without it doesn't
+ * count. Gives `undefined` when the canary is gone for good, which the leader alone can say.
+ */
+const read = Effect.fnUntraced(function* (
+  { nats, reader, replicated }: Wire,
+  stream: string,
+  filters: ReadonlyArray<string>,
+  canary: Delivery,
+) {
+  const { sequence, subject } = canary.message
+  for (let reads = 1;; reads++) {
+    const found = yield* reader.newest(stream, replicated ? [...filters, subject] : filters)
+    if (!replicated) return found
+    if (found.some((m) => m.subject === subject && m.sequence >= sequence)) return found
+    if (reads % readsBeforeLeader > 0) continue
+    const there = yield* sequenceAtLeader(nats.connection, stream, sequence)
+    if (there === undefined) return undefined
+    yield* Effect.sleep("20 millis")
+  }
+})
+
+/** Checks some deliveries of one partition: those that may run get in line, the others are dropped. */
+const screenSome: (
+  pool: Pool,
+  deliveries: ReadonlyArray<Delivery>,
+) => Effect.Effect<void> = Effect.fnUntraced(function* (pool, deliveries) {
   const { emit, wire } = pool.options
   const { subjects } = wire
-  const partition = deliveries[0]?.subject.partition ?? 0
-  const found = yield* Effect.retry(
-    wire.reader.newest(
-      Subjects.jobsStream(subjects.namespace, partition),
-      deliveries.flatMap((delivery) => subjectsOf(subjects, delivery)),
-    ),
-    readPatiently,
-  ).pipe(Effect.orDie)
+  const drop = (delivery: Delivery) => {
+    // Whoever moved the job on may have died before this acknowledgement (W6).
+    pool.release(delivery)
+    emit({
+      _tag: "DeliveryDropped",
+      id: delivery.subject.id,
+      name: delivery.envelope.name,
+      delivery: delivery.message.deliveries,
+    })
+  }
+  const canary = deliveries.reduce((a, b) => a.message.sequence > b.message.sequence ? a : b)
+  const stream = Subjects.jobsStream(subjects.namespace, canary.subject.partition)
+  const filters = deliveries.flatMap((delivery) => subjectsOf(subjects, delivery))
+  const found = yield* Effect.retry(read(wire, stream, filters, canary), patiently).pipe(
+    Effect.orDie,
+  )
+  if (found === undefined) {
+    drop(canary)
+    const others = deliveries.filter((delivery) => delivery !== canary)
+    return others.length === 0 ? undefined : yield* screenSome(pool, others)
+  }
   const byJob = new Map<string, Array<Records.JobMessage>>()
   for (const message of Records.parse(subjects, found)) {
     const key = `${message.subject.group}.${message.subject.id}`
@@ -59,18 +103,8 @@ const screenSome = Effect.fnUntraced(function* (pool: Pool, deliveries: Readonly
   }
   for (const delivery of deliveries) {
     const messages = byJob.get(`${delivery.subject.group}.${delivery.subject.id}`)
-    if (messages === undefined || !isStale(delivery, messages)) {
-      pool.wait(delivery)
-    } else {
-      // Whoever moved the job on may have died before this acknowledgement (W6).
-      pool.release(delivery)
-      emit({
-        _tag: "DeliveryDropped",
-        id: delivery.subject.id,
-        name: delivery.envelope.name,
-        delivery: delivery.message.deliveries,
-      })
-    }
+    if (messages === undefined || !isStale(delivery, messages)) pool.wait(delivery)
+    else drop(delivery)
   }
 })
 

@@ -145,17 +145,16 @@ const fromBase64 = (text: string): Uint8Array => {
   return bytes
 }
 
-/** The newest message under a filter, read at the stream's leader; `undefined` for none. */
-export const newestAtLeader = (
+const readAtLeader = (
   connection: NatsConnection,
   stream: string,
-  filter: string,
+  query: { readonly last_by_subj: string } | { readonly seq: number },
 ): Effect.Effect<StoredMessage | undefined, NatsError> =>
   Api.call<StoredReply>(
     connection,
     `STREAM.MSG.GET.${stream}`,
-    { last_by_subj: filter },
-    `reading the newest message of ${filter}`,
+    query,
+    `reading a message of ${stream}`,
   ).pipe(
     Effect.map(({ message }): StoredMessage | undefined => ({
       subject: message.subject,
@@ -167,3 +166,19 @@ export const newestAtLeader = (
     Effect.catchTag("Rejected", (error) =>
       error.code === Code.noMessageFound ? Effect.succeed(undefined) : Effect.fail(error)),
   )
+
+/** The newest message under a filter, read at the stream's leader; `undefined` for none. */
+export const newestAtLeader = (
+  connection: NatsConnection,
+  stream: string,
+  filter: string,
+): Effect.Effect<StoredMessage | undefined, NatsError> =>
+  readAtLeader(connection, stream, { last_by_subj: filter })
+
+/** The message with a sequence, read at the stream's leader; `undefined` when it is gone. */
+export const sequenceAtLeader = (
+  connection: NatsConnection,
+  stream: string,
+  sequence: number,
+): Effect.Effect<StoredMessage | undefined, NatsError> =>
+  readAtLeader(connection, stream, { seq: sequence })

@@ -178,6 +178,8 @@ export interface Topology {
   readonly namespace: string
   /** Number of job streams: the one the namespace was made with. */
   readonly partitions: number
+  /** Most copies that one of its streams has. */
+  readonly replicas: number
   /** Fields an operator set otherwise, and that were left so. */
   readonly kept: ReadonlyArray<FieldChange>
 }
@@ -217,9 +219,12 @@ export const ensure = (
       actual = yield* read(connection, planned.streams)
     }
     const difference = diff(planned.streams, actual)
-    yield* apply(connection, difference, options)
+    const now = yield* apply(connection, difference, options)
     const { namespace, partitions } = planned
-    return { namespace, partitions, kept: keptOf(difference) }
+    const replicas = Math.max(
+      ...planned.streams.map(({ name }) => Number(now.get(`stream ${name}`)?.num_replicas ?? 1)),
+    )
+    return { namespace, partitions, replicas, kept: keptOf(difference) }
   })
   return Effect.retry(once, readAgain)
 }

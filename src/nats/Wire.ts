@@ -46,6 +46,8 @@ export interface Wire {
   readonly subjects: Subjects.Subjects
   /** Number of job streams. */
   readonly partitions: number
+  /** Whether the streams have replicas, so that a direct read may come from one that lags behind. */
+  readonly replicated: boolean
   readonly publisher: Publisher
   readonly reader: Reader
   /** The server's clock: all delays count from it, whatever this machine's clock says (W14). */
@@ -71,7 +73,7 @@ const make = Effect.gen(function* () {
   const nats = yield* Nats
   const options = yield* StreamSettings
   const { connection, namespace } = nats
-  const { partitions } = yield* Topology.ensure(connection, { ...options, namespace })
+  const { partitions, replicas } = yield* Topology.ensure(connection, { ...options, namespace })
   const clock = yield* ServerClock.make(connection, Subjects.jobsStream(namespace, 0))
   const publisher = yield* Effect.acquireRelease(
     Effect.sync(() => new Publisher(connection)),
@@ -91,6 +93,7 @@ const make = Effect.gen(function* () {
     nats,
     subjects: Subjects.make(namespace),
     partitions,
+    replicated: replicas > 1,
     publisher,
     reader,
     clock,
