@@ -5,4 +5,6 @@ import { build } from "./compiler.mjs"
 import { setup } from "./setup.mjs"
 
 setup()
-process.exit(build() ? 0 : 1)
+const { good, complaints } = build()
+process.stdout.write(complaints)
+process.exitCode = good ? 0 : 1

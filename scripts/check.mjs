@@ -12,13 +12,19 @@ setup()
 const run = (command, ...args) =>
   spawnSync(command, args, { cwd: root, stdio: "inherit" }).status === 0
 
+const compile = (step) => {
+  const { good, complaints } = step()
+  process.stdout.write(complaints)
+  return good
+}
+
 const steps = {
   "deno fmt --check": () => run(deno, "fmt", "--check"),
   "deno lint": () => run(deno, "lint"),
   "deno check": () => run(deno, "check", "--quiet"),
-  "types for Bun": checkForBun,
+  "types for Bun": () => compile(checkForBun),
   "deno publish --dry-run": () => run(deno, "publish", "--dry-run", "--allow-dirty", "--quiet"),
-  "build": build,
+  "build": () => compile(build),
   "publint": () =>
     run(
       process.execPath,

@@ -40,14 +40,16 @@ function doors() {
 
 function tsc(...args) {
   const compiler = join(root, "node_modules", "typescript", "bin", "tsc")
-  return spawnSync(process.execPath, [compiler, ...strictness, ...args], {
-    cwd: root,
-    stdio: "inherit",
-  })
-    .status === 0
+  const { status, stdout, error } = spawnSync(
+    process.execPath,
+    [compiler, ...strictness, ...args],
+    { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] },
+  )
+  if (error) throw error
+  return { good: status === 0, complaints: stdout }
 }
 
-/** Builds dist/ from the entry points: JavaScript, types and source maps. Answers whether it went well. */
+/** Builds dist/ from the entry points: JavaScript, types and source maps. Answers `{ good, complaints }`. */
 export function build() {
   rmSync(join(root, "dist"), { recursive: true, force: true })
   return tsc(...doors(), ...emission)
