@@ -47,7 +47,7 @@ const uncommittedLimit = 4_096
 export class Pool {
   readonly options: PoolOptions
   /** Everything whose lease is ours. */
-  readonly held = new Set<Delivery>()
+  readonly held: Set<Delivery> = new Set()
   /** Delivered and not yet checked; the fetcher takes them. */
   arrived: Array<Delivered> = []
   /** Checked, and waiting for a slot; most urgent first. */

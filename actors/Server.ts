@@ -9,6 +9,8 @@
  *         └─ <pool>     restForOne: workers · lease · committer · fetcher · drainer
  *
  * It stops from the bottom up: queues drain first, and its presence goes last.
+ *
+ * @module
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

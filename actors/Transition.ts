@@ -6,7 +6,15 @@ import * as Attempt from "../src/core/Attempt.ts"
 import * as Envelope from "../src/core/Envelope.ts"
 import type { FinalState } from "../src/core/JobState.ts"
 import { scheduleLines, type Subjects } from "../src/nats/Subjects.ts"
-import type { Delivery } from "./Delivery.ts"
+import type { JobSubject } from "../src/nats/Subjects.ts"
+
+/** What has to be known of a held job to move it on. */
+export interface Held {
+  readonly subject: JobSubject
+  readonly envelope: Envelope.Envelope
+  /** How often a server was lost that held it. */
+  readonly lost: number
+}
 
 /** What a transition means for the job. */
 export type Kind =
@@ -40,7 +48,7 @@ export interface Transition {
 /** Ends the job. */
 export const final = (
   subjects: Subjects,
-  { envelope, lost, subject }: Delivery,
+  { envelope, lost, subject }: Held,
   state: FinalState,
   details: {
     readonly ended: number
@@ -66,7 +74,7 @@ export const final = (
 /** Lets the server's clock make the job ready again: a retry, a snooze, or an unknown name. */
 export const later = (
   subjects: Subjects,
-  { envelope, lost, subject }: Delivery,
+  { envelope, lost, subject }: Held,
   kind: "retrying" | "snoozed" | "unknown",
   details: { readonly due: number; readonly attempt?: Attempt.Attempt | undefined },
 ): Transition => {
@@ -94,7 +102,7 @@ export const later = (
 /** Gives the job back, ahead of all others of its queue (W12). */
 export const giveBack = (
   subjects: Subjects,
-  { envelope, lost, subject }: Delivery,
+  { envelope, lost, subject }: Held,
   kind: "returned" | "isolated",
 ): Transition => ({
   kind,

@@ -3,9 +3,19 @@
  * needs lies in a file of its own.
  */
 import { bareConsume } from "./baselines/consume.ts"
+import { bareLane } from "./baselines/latency.ts"
 import { handWritten } from "./baselines/process.ts"
 import { barePublish } from "./baselines/publish.ts"
+import { handWrittenWorker } from "./baselines/worker.ts"
+import type { Lane } from "./support/lane.ts"
+import type { WorkerProgram } from "./support/program.ts"
 import type { Workload } from "./support/workload.ts"
 
 /** For `throughput.ts`. */
 export const workloads: ReadonlyArray<Workload> = [barePublish, bareConsume, handWritten]
+
+/** For `latency.ts`. */
+export const lanes: ReadonlyArray<Lane> = [bareLane]
+
+/** For `idle.ts` and `memory.ts`. */
+export const programs: ReadonlyArray<WorkerProgram> = [handWrittenWorker]

@@ -1,12 +1,9 @@
 /** Jobs per second of everything in `contestants.ts`, in one run and side by side. */
-import { connect } from "nats"
 import process from "node:process"
 import { workloads } from "./contestants.ts"
-import { removeStreams } from "./support/jobs.ts"
-import { describeMachine, machineLines } from "./support/machine.ts"
+import { openArena } from "./support/arena.ts"
 import { progress, readOptions } from "./support/options.ts"
 import { cpuSeconds } from "./support/process.ts"
-import { startServer } from "./support/server.ts"
 import { spread, summarize } from "./support/statistics.ts"
 import { decimal, percent, table, whole } from "./support/table.ts"
 import { collectGarbage, sleep } from "./support/time.ts"
@@ -19,16 +16,13 @@ interface Sample {
   readonly serverMicros: number
 }
 
-const options = readOptions({ runs: 5, jobs: 50_000, seconds: 1 })
-const server = await startServer(options.sync)
-const machine = describeMachine(server, options.sync)
-const connection = await connect({ servers: server.url })
-const chosen = workloads.filter(({ name, reference }) =>
+const options = readOptions({ runs: 5, jobs: 50_000 })
+const chosen = workloads.filter(({ name }) =>
   name.includes(options.only) ||
-  workloads.some((other) => other.reference === name && other.name.includes(options.only)) ||
-  reference === options.only
+  workloads.some((other) => other.reference === name && other.name.includes(options.only))
 )
-let namespaces = 0
+const arena = await openArena(options)
+const { machine, server } = arena
 
 const ownCpuSeconds = (): number => {
   const { system, user } = process.cpuUsage()
@@ -37,8 +31,8 @@ const ownCpuSeconds = (): number => {
 
 const measure = async (workload: Workload, jobs: number): Promise<Sample> => {
   const count = workload.count(jobs)
-  const namespace = `bench${namespaces++}`
-  const run = await workload.setup({ url: server.url, namespace, connection }, count)
+  const world = arena.world()
+  const run = await workload.setup(world, count)
   await collectGarbage()
   // Longer than the sync interval: what the setup stored is on the disk when the clock starts.
   await sleep(1_100)
@@ -53,12 +47,11 @@ const measure = async (workload: Workload, jobs: number): Promise<Sample> => {
   }
   await run.verify()
   await run.close()
-  await removeStreams(connection, namespace)
+  await arena.clear(world)
   return sample
 }
 
 const samples = new Map(chosen.map(({ name }) => [name, [] as Array<Sample>]))
-if (!options.json) console.log(machineLines(machine))
 progress(`warming up, then ${options.runs} rounds of ${chosen.length} workloads`)
 for (const workload of chosen) await measure(workload, Math.ceil(options.jobs / 2))
 for (let round = 0; round < options.runs; round++) {
@@ -70,8 +63,7 @@ for (let round = 0; round < options.runs; round++) {
     progress(`  round ${round + 1}  ${workload.name}: ${whole(sample.jobsPerSecond)} jobs/s`)
   }
 }
-await connection.close()
-await server.stop()
+await arena.close()
 
 const results = chosen.map((workload) => {
   const own = samples.get(workload.name) ?? []

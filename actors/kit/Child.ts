@@ -4,7 +4,7 @@
  * States: terminated → starting → running → terminated | restarting; restarting → starting. Only the
  * supervisor's own fiber changes them.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -43,10 +43,21 @@ export type Tell = (
 /** One child. */
 export interface Child {
   readonly spec: ChildSpec.Resolved
-  /** What the start effect requires. */
+  /** What its fiber runs with: all services of whoever gave the spec, and the supervisor as parent. */
   readonly context: Context.Context<unknown>
   state: Alive | Restarting | Terminated
 }
+
+/** A child before its first launch, from a spec that requires no more than the context holds. */
+export const make = (
+  spec: ChildSpec.Resolved,
+  context: Context.Context<never>,
+  parent: Report.Parent,
+): Child => ({
+  spec,
+  context: Context.add(context, Report.Parent, parent) as Context.Context<unknown>,
+  state: terminated,
+})
 
 /** The state without a fiber and without a plan. */
 export const terminated: Terminated = { _tag: "terminated" }
@@ -61,10 +72,9 @@ export const status = (child: Child): Status =>
  */
 export const launch: (
   child: Child,
-  parent: Report.Parent,
   onExit: (alive: Alive, exit: Exit.Exit<unknown, unknown>) => void,
 ) => Effect.Effect<Exit.Exit<unknown, unknown>> = Effect.fnUntraced(
-  function* (child, parent, onExit) {
+  function* (child, onExit) {
     // The outcome is an exit as a value, so that an interrupted await can be told from a child that
     // was interrupted.
     const started = Deferred.makeUnsafe<Exit.Exit<unknown, unknown>>()
@@ -74,11 +84,9 @@ export const launch: (
         return run
       }),
       Effect.scoped,
-      Effect.provideService(Report.Parent, parent),
-      Effect.provideContext(child.context),
     )
     yield* Effect.interruptible(Effect.void)
-    const fiber = yield* Effect.forkDetach(life, { startImmediately: true })
+    const fiber = Effect.runForkWith(child.context)(life)
     const alive: Alive = { _tag: "alive", fiber, started: false }
     child.state = alive
     fiber.addObserver((exit) => {

@@ -1,6 +1,8 @@
 /**
  * What a supervisor has to know of a child: how it starts, when it is restarted, how it is stopped.
  * The words and the defaults are those of OTP's `supervisor`.
+ *
+ * @module
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"

@@ -5,7 +5,6 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Child from "./Child.ts"
-import type * as Report from "./Report.ts"
 
 /**
  * Who is restarted with a child that has to be: it alone, all children, or it and those that were
@@ -19,8 +18,6 @@ export interface Children {
   readonly byId: Map<string, Child.Child>
   /** Who goes with whom. */
   readonly strategy: Strategy
-  /** What the children find as their parent. */
-  readonly parent: Report.Parent
   /** Takes what happens. */
   readonly tell: Child.Tell
   /** Takes each end of a child's fiber, whoever caused it. */
@@ -52,9 +49,9 @@ export const launch: (
   child: Child.Child,
   because?: string,
 ) => Effect.Effect<Failed | undefined> = Effect.fnUntraced(
-  function* ({ onExit, parent, tell }, child, because) {
+  function* ({ onExit, tell }, child, because) {
     const about = { child: child.spec.id, type: child.spec.type }
-    const exit = yield* Child.launch(child, parent, (alive, exit) => onExit(child, alive, exit))
+    const exit = yield* Child.launch(child, (alive, exit) => onExit(child, alive, exit))
     if (Exit.isFailure(exit)) {
       child.state = Child.terminated
       tell({ _tag: "ChildStartFailed", ...about, exit, restarting: because !== undefined })

@@ -21,8 +21,10 @@ import * as Report from "./Report.ts"
 
 /** What a loop is made of. */
 export interface Settings {
-  /** What the children find as their parent: the supervisor's path and observer. */
-  readonly parent: Required<Report.Parent>
+  /** Path of the supervisor. */
+  readonly supervisor: string
+  /** Takes its reports. */
+  readonly observe: Report.Observer
   /** Who is restarted with whom. */
   readonly strategy: Children.Strategy
   /** The budget of restarts. */
@@ -71,8 +73,7 @@ interface Request {
 
 /** Makes the loop of a supervisor; its children are added to the list before it runs. */
 export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntraced(
-  function* ({ clock, concurrent, intensity, parent, strategy }) {
-    const supervisor = parent.path
+  function* ({ clock, concurrent, intensity, observe, strategy, supervisor }) {
     const mailbox = yield* Queue.unbounded<Exited | Restart | Request>()
     const started = Deferred.makeUnsafe<void, StartFailed | IntensityExceeded>()
     const refusals = new Set<() => void>()
@@ -80,12 +81,11 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
     let closing = false
 
     const tell: Child.Tell = (report) =>
-      parent.observe?.({ ...report, supervisor, at: clock.currentTimeMillisUnsafe() })
+      observe({ ...report, supervisor, at: clock.currentTimeMillisUnsafe() })
 
     const children: Children.Children = {
       byId: new Map(),
       strategy,
-      parent,
       tell,
       onExit: (child, state, exit) =>
         Queue.offerUnsafe(mailbox, { _tag: "Exited", child, state, exit }),
@@ -174,11 +174,11 @@ export const make: (settings: Settings) => Effect.Effect<Loop> = Effect.fnUntrac
       return yield* exit
     })
 
+    const stopped = Effect.suspend(() => Effect.fail(new SupervisorStopped({ supervisor })))
     const request = <A, E>(
       serve: Effect.Effect<A, E>,
     ): Effect.Effect<A, E | SupervisorStopped> =>
       Effect.suspend(() => {
-        const stopped = Effect.fail(new SupervisorStopped({ supervisor }))
         if (closing) return stopped
         const reply = Deferred.makeUnsafe<A, E | SupervisorStopped>()
         const refuse = (): unknown => Deferred.doneUnsafe(reply, stopped)

@@ -1,6 +1,8 @@
 /**
  * What a supervisor tells about itself: one value for everything that happens to a child or to the
  * supervisor. A supervisor does nothing that no report tells of.
+ *
+ * @module
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"

@@ -6,6 +6,8 @@
  * Guarantee: while a supervisor runs, each of its children is starting, running, waiting for its
  * restart, or terminated because its spec or somebody said so; when it has ended, for whatever
  * reason, all its children have ended or were abandoned with a report.
+ *
+ * @module
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -141,7 +143,7 @@ export const start = <const Specs extends ReadonlyArray<ChildSpec.Any>>(
   ChildSpec.Services<Specs[number]> | Scope.Scope
 > =>
   Effect.contextWith((context: Context.Context<ChildSpec.Services<Specs[number]>>) =>
-    startWith(options, everything(context))
+    startWith(options, context)
   )
 
 /**
@@ -158,10 +160,6 @@ export const childSpec = <const Specs extends ReadonlyArray<ChildSpec.Any>>(
   shutdown: options.shutdown ?? "infinity",
   start: Effect.map(start(options), (supervisor) => supervisor.awaitExit),
 })
-
-/** What some child specs require holds everything that the supervisor will ask of it. */
-const everything = <R>(context: Context.Context<R>): Context.Context<unknown> =>
-  context as Context.Context<unknown>
 
 const strategies: ReadonlyArray<unknown> = ["oneForOne", "oneForAll", "restForOne"]
 const stopOrders: ReadonlyArray<unknown> = ["rightToLeft", "concurrent"]
@@ -203,7 +201,7 @@ const resolve = (options: Options): Settings | InvalidOptions => {
 
 const startWith: (
   options: Options,
-  context: Context.Context<unknown>,
+  context: Context.Context<never>,
 ) => Effect.Effect<Supervisor, StartFailed | InvalidOptions, Scope.Scope> = Effect.fnUntraced(
   function* (options, context) {
     const settings = resolve(options)
@@ -214,9 +212,10 @@ const startWith: (
     const clock = yield* Clock.Clock
     const scope = yield* Effect.scope
 
-    const loop = yield* Loop.make({ ...settings, parent: { path, observe }, clock })
+    const loop = yield* Loop.make({ ...settings, supervisor: path, observe, clock })
+    const parent: Report.Parent = { path, observe }
     for (const spec of settings.specs) {
-      loop.children.byId.set(spec.id, { spec, context, state: Child.terminated })
+      loop.children.byId.set(spec.id, Child.make(spec, context, parent))
     }
     // The budget can't be spent before the start is over, and the start can't fail after it.
     const fiber = yield* Effect.catchTag(Loop.fork(loop, scope), "IntensityExceeded", Effect.die)
@@ -227,14 +226,15 @@ const startWith: (
         Fiber.await(fiber),
         (exit) => Report.isClean(exit) ? Effect.void : ended,
       ),
-      ...requestsOf(loop, path),
+      ...requestsOf(loop, parent),
     }
   },
 )
 
 type Requests = Omit<Supervisor, "path" | "awaitExit">
 
-const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Requests => {
+const requestsOf = ({ children, request }: Loop.Loop, parent: Report.Parent): Requests => {
+  const supervisor = parent.path
   const find = (id: string): Effect.Effect<Child.Child, ChildNotFound> =>
     Effect.suspend(() => {
       const child = children.byId.get(id)
@@ -261,13 +261,13 @@ const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Reque
   })
 
   const add = Effect.fnUntraced(
-    function* (spec: ChildSpec.Resolved, context: Context.Context<unknown>) {
+    function* (spec: ChildSpec.Resolved, context: Context.Context<never>) {
       const present = children.byId.get(spec.id)
       if (present !== undefined) {
         const status = Child.status(present)
         return yield* new ChildConflict({ supervisor, child: spec.id, status })
       }
-      const child: Child.Child = { spec, context, state: Child.terminated }
+      const child = Child.make(spec, context, parent)
       children.byId.set(spec.id, child)
       yield* Effect.tapError(
         launch(child),
@@ -282,7 +282,7 @@ const requestsOf = ({ children, request }: Loop.Loop, supervisor: string): Reque
         const context = yield* Effect.context<ChildSpec.Services<Spec>>()
         const spec = ChildSpec.resolve(given, "child")
         if (spec instanceof InvalidOptions) return yield* spec
-        yield* request(add(spec, everything(context)))
+        yield* request(add(spec, context))
       }),
     terminateChild: (id) =>
       request(Effect.flatMap(find(id), (child) =>

@@ -1,4 +1,8 @@
-/** The typed failures of supervisors and actors. */
+/**
+ * The typed failures of supervisors and actors.
+ *
+ * @module
+ */
 import * as Data from "effect/Data"
 import type { Status } from "./Child.ts"
 

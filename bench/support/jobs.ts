@@ -24,7 +24,7 @@ export interface Payload {
 export const payload: Payload = {
   to: "somebody@example.com",
   template: "mail/welcome",
-  text: "Hello! ".repeat(20).padEnd(143, "."),
+  text: "Hello! ".repeat(20).padEnd(146, "."),
 }
 
 /** Its bytes. */
@@ -62,21 +62,9 @@ export interface JobStream {
   readonly anything: (id: string) => string
 }
 
-/** Makes the job stream of a namespace, and the consumers of the queue. */
-export const makeJobStream = async (
-  connection: NatsConnection,
-  namespace: string,
-): Promise<JobStream> => {
+/** The names in the job stream of a namespace. */
+export const describeJobStream = (namespace: string): JobStream => {
   const name = jobsStream(namespace, 0)
-  const stream = plan({ namespace }).streams.find((resource) => resource.name === name)
-  await api(connection, `STREAM.CREATE.${name}`, stream?.config)
-  for (const { config, name: consumer } of consumersOf({ namespace, partition: 0, queue })) {
-    await api(connection, `CONSUMER.CREATE.${name}.${consumer}.${config.filter_subject}`, {
-      stream_name: name,
-      action: "create",
-      config,
-    })
-  }
   const consumer = readyConsumer(queue, lane)
   const prefix = `pf.${namespace}.0.`
   return {
@@ -87,6 +75,25 @@ export const makeJobStream = async (
     succeeded: (id) => `${prefix}succeeded.${queue}._._.${id}`,
     anything: (id) => `${prefix}*.*.*._.${id}`,
   }
+}
+
+/** Makes the job stream of a namespace, and the consumers of the queue. */
+export const makeJobStream = async (
+  connection: NatsConnection,
+  namespace: string,
+): Promise<JobStream> => {
+  const stream = describeJobStream(namespace)
+  const { name } = stream
+  const resource = plan({ namespace }).streams.find((resource) => resource.name === name)
+  await api(connection, `STREAM.CREATE.${name}`, resource?.config)
+  for (const { config, name: consumer } of consumersOf({ namespace, partition: 0, queue })) {
+    await api(connection, `CONSUMER.CREATE.${name}.${consumer}.${config.filter_subject}`, {
+      stream_name: name,
+      action: "create",
+      config,
+    })
+  }
+  return stream
 }
 
 /** Deletes every stream of a namespace. */
@@ -102,18 +109,27 @@ export const removeStreams = async (
   for (const name of streams ?? []) await api(connection, `STREAM.DELETE.${name}`)
 }
 
-/** Messages in the stream whose subjects match. */
+interface SubjectsPage {
+  readonly total: number
+  readonly state: { readonly subjects?: Readonly<Record<string, number>> }
+}
+
+/** Messages in the stream that are in a state; `*` for any. */
 export const countMessages = async (
   connection: NatsConnection,
   namespace: string,
   state: string,
 ): Promise<number> => {
-  const { state: { subjects } } = await api<
-    { readonly state: { readonly subjects?: Readonly<Record<string, number>> } }
-  >(connection, `STREAM.INFO.${jobsStream(namespace, 0)}`, {
-    subjects_filter: `pf.${namespace}.0.${state}.>`,
-  })
-  return Object.keys(subjects ?? {}).length
+  let found = 0
+  while (true) {
+    const page = await api<SubjectsPage>(connection, `STREAM.INFO.${jobsStream(namespace, 0)}`, {
+      subjects_filter: `pf.${namespace}.0.${state}.>`,
+      offset: found,
+    })
+    const subjects = Object.keys(page.state.subjects ?? {}).length
+    found += subjects
+    if (subjects === 0 || found >= page.total) return found
+  }
 }
 
 /** Resolves when no ready job is left in the stream: delivered, acknowledged and removed. */

@@ -10,6 +10,8 @@ export interface Options {
   readonly jobs: number
   /** Length of an observation, in seconds. */
   readonly seconds: number
+  /** Jobs per second where a benchmark sends at a steady rate. */
+  readonly rate: number
   /** Only contestants whose name contains this. */
   readonly only: string
   /** When the server syncs: `1s`, `100ms`, …, `always`. */
@@ -25,8 +27,12 @@ const positive = (name: string, text: string): number => {
   process.exit(2)
 }
 
+/** What a benchmark does when it isn't told. */
+export type Defaults = Partial<Pick<Options, "runs" | "jobs" | "seconds" | "rate">>
+
 /** Reads the command line; ends the process with 2 on an option that doesn't exist. */
-export const readOptions = (defaults: Omit<Options, "only" | "sync" | "json">): Options => {
+export const readOptions = (given: Defaults): Options => {
+  const defaults = { runs: 5, jobs: 50_000, seconds: 10, rate: 200, ...given }
   const number = (value: number) => ({ type: "string", default: String(value) } as const)
   try {
     const { values } = parseArgs({
@@ -34,6 +40,7 @@ export const readOptions = (defaults: Omit<Options, "only" | "sync" | "json">): 
         runs: number(defaults.runs),
         jobs: number(defaults.jobs),
         seconds: number(defaults.seconds),
+        rate: number(defaults.rate),
         only: { type: "string", default: "" },
         sync: { type: "string", default: "1s" },
         json: { type: "boolean", default: false },
@@ -43,6 +50,7 @@ export const readOptions = (defaults: Omit<Options, "only" | "sync" | "json">): 
       runs: positive("runs", values.runs),
       jobs: positive("jobs", values.jobs),
       seconds: positive("seconds", values.seconds),
+      rate: positive("rate", values.rate),
       only: values.only,
       sync: values.sync,
       json: values.json,

@@ -3,12 +3,14 @@
  * code that only has an id calls it directly.
  *
  * Guarantee: an enqueue that succeeded is on JetStream. Bad input fails before anything is written.
+ *
+ * @module
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { InvalidOptions, type InvalidPayload, type PayloadTooLarge } from "../core/errors.ts"
+import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import { checkKeys, checkName } from "../core/Names.ts"
 import type { Instant } from "../core/Time.ts"
@@ -17,7 +19,6 @@ import type { Nats } from "../nats/Nats.ts"
 import { newestAtLeader } from "../nats/Reader.ts"
 import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
-import type { TopologyConflict } from "../nats/Topology.ts"
 import * as Wire from "../nats/Wire.ts"
 import { type Definition, jobOptionKeys, type JobOptions, route } from "./Definition.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
@@ -25,13 +26,8 @@ import * as JobRecord from "./JobRecord.ts"
 import { findRunning } from "./Running.ts"
 import * as Writer from "./Writer.ts"
 
-/** Why a job couldn't be enqueued. Only after `Unavailable` it may be stored all the same. */
-export type EnqueueError =
-  | InvalidOptions
-  | InvalidPayload
-  | PayloadTooLarge
-  | TopologyConflict
-  | NatsError
+export type { EnqueueError } from "./Writer.ts"
+export { type EnqueueManyOptions, PartlyEnqueued, type Payloads } from "./EnqueueMany.ts"
 
 /** When a job is to run: after a delay, or at an instant. One of the two. */
 export type When =
@@ -52,19 +48,19 @@ export interface Client {
     definition: Definition,
     payload: unknown,
     options?: JobOptions,
-  ) => Effect.Effect<JobId, EnqueueError>
+  ) => Effect.Effect<JobId, Writer.EnqueueError>
   /** Stores a job that becomes ready later. */
   readonly schedule: (
     definition: Definition,
     payload: unknown,
     options: JobOptions & When,
-  ) => Effect.Effect<JobId, EnqueueError>
+  ) => Effect.Effect<JobId, Writer.EnqueueError>
   /** Stores any number of jobs of one definition in bounded memory. */
   readonly enqueueMany: (
     definition: Definition,
     payloads: EnqueueMany.Payloads<unknown>,
     options?: EnqueueMany.EnqueueManyOptions,
-  ) => Effect.Effect<ReadonlyArray<JobId>, EnqueueError | EnqueueMany.PartlyEnqueued>
+  ) => Effect.Effect<ReadonlyArray<JobId>, Writer.EnqueueError | EnqueueMany.PartlyEnqueued>
   /** Reads a job in any state, without schemas. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord.JobRecord, ReadError>
   /** Reads a job in any state with the schemas of a definition. */
@@ -91,12 +87,12 @@ const make = Effect.gen(function* () {
     payload: unknown,
     options: JobOptions | undefined,
     due: number | undefined,
-  ): Effect.Effect<JobId, EnqueueError> => {
+  ): Effect.Effect<JobId, Writer.EnqueueError> => {
     const to = route(definition, options)
     if (to instanceof InvalidOptions) return Effect.fail(to)
     return Effect.flatMapEager(
       writer.encode(definition, to.template, payload, "payload"),
-      (message): Effect.Effect<JobId, EnqueueError> => {
+      (message): Effect.Effect<JobId, Writer.EnqueueError> => {
         const id = writer.newId()
         const stored = Effect.callback<JobId, NatsError>((resume) => {
           publisher.publish(writer.publication(id, to, message, due), (ack) => {

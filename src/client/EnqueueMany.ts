@@ -9,9 +9,8 @@ import { checkKeys, show } from "../core/Names.ts"
 import * as AtomicBatch from "../nats/AtomicBatch.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type { Wire } from "../nats/Wire.ts"
-import type { EnqueueError } from "./Client.ts"
 import { type Definition, jobOptionKeys, type JobOptions, type Route, route } from "./Definition.ts"
-import { failureOf, patienceMillis, type Timing, type Writer } from "./Writer.ts"
+import { type EnqueueError, failureOf, patienceMillis, type Timing, type Writer } from "./Writer.ts"
 
 /** Options of enqueueing many. */
 export interface EnqueueManyOptions extends JobOptions, Timing {

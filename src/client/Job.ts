@@ -25,6 +25,8 @@
  *
  * const program = SendWelcome.enqueue({ to: "ada@example.org" })
  * ```
+ *
+ * @module
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

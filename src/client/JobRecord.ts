@@ -1,4 +1,8 @@
-/** A job as it can be read at any time: what it is, where it stands, and all its attempts. */
+/**
+ * A job as it can be read at any time: what it is, where it stands, and all its attempts.
+ *
+ * @module
+ */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { Codec, Mismatch } from "../core/Codec.ts"

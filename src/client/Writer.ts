@@ -19,6 +19,14 @@ import type { Definition, Route } from "./Definition.ts"
 /** How long a caller waits for NATS before storing a job fails, in milliseconds. */
 export const patienceMillis = 30_000
 
+/** Why a job couldn't be enqueued. Only after `Unavailable` it may be stored all the same. */
+export type EnqueueError =
+  | InvalidOptions
+  | InvalidPayload
+  | PayloadTooLarge
+  | TopologyConflict
+  | NatsError
+
 /** When a job is to run; without either, now. */
 export interface Timing {
   readonly delay?: Duration.Input | undefined

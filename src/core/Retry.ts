@@ -15,6 +15,8 @@
  *   decide: (error) => error.code >= 500,
  * })
  * ```
+ *
+ * @module
  */
 import type * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"

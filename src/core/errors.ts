@@ -1,6 +1,8 @@
 /**
  * The caller's mistakes as typed errors. Each is raised before anything is written, names the field,
  * and says what to do.
+ *
+ * @module
  */
 import * as Data from "effect/Data"
 

@@ -306,7 +306,7 @@ export const start = (
       locked(leaveLocked),
       (error) =>
         Effect.andThen(
-          Effect.logWarning(error),
+          Effect.logWarning(error.message),
           // Without its folder the server is of no use to anybody.
           Effect.ignore(attempt(async () => {
             if (!existsSync(folder.users)) await ServerProcess.stop(folder, running.pid)
@@ -357,7 +357,7 @@ export const start = (
           yield* sleep(backOff(failures))
           isBack = yield* Effect.matchEffect(restart(failures), {
             onSuccess: () => Effect.succeed(true),
-            onFailure: (error) => Effect.as(Effect.logError(error), false),
+            onFailure: (error) => Effect.as(Effect.logError(error.message), false),
           })
           failures += 1
         }

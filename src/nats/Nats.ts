@@ -2,6 +2,8 @@
  * The connection to NATS: one per layer and process, shared by everything that runs on it. It
  * reconnects by itself and without limit, notices a dead peer within seconds, and closes with its
  * scope. Nothing that was written is lost with it, since nothing lives only in a process.
+ *
+ * @module
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"

@@ -229,8 +229,14 @@ export const stopNow = (folder: Folder): void => {
   if (pid !== undefined) signalStop(folder, pid)
 }
 
-const lastLines = (text: string | undefined): string =>
-  (text ?? "").trim().split("\n").slice(-3).join("; ")
+/** Why a server ended: what it wrote before it had a log, else the errors of that process in it. */
+const lastWords = (folder: Folder, pid: number): string => {
+  const output = (readIfThere(folder.output) ?? "").trim()
+  const errors = (readIfThere(folder.log) ?? "").split("\n").flatMap((line) =>
+    line.startsWith(`[${pid}]`) ? /\[(?:ERR|FTL)\] (.*)/.exec(line)?.[1] ?? [] : []
+  )
+  return [output, ...errors.slice(-3)].filter((part) => part !== "").join("; ")
+}
 
 /**
  * Starts a server, with its own session so that the terminal's Ctrl-C doesn't reach it, and waits
@@ -263,7 +269,7 @@ export const start = async (
     const running = announced(folder)
     if (running !== undefined) return running
     if (ended !== undefined) {
-      const said = lastLines(readIfThere(folder.output)) || lastLines(readIfThere(folder.log))
+      const said = lastWords(folder, child.pid ?? 0)
       throw new Error(said === "" ? ended : `${ended}: ${said}`)
     }
     if (signal.aborted || Date.now() > end) {

@@ -1,6 +1,8 @@
 /**
  * What can go wrong between us and NATS, mapped once: from the client's classes and the server's
  * codes to three typed errors. Everything above this floor sees only these.
+ *
+ * @module
  */
 import * as Data from "effect/Data"
 

@@ -123,7 +123,10 @@ const short = (report: Report.Report): string => {
 /** Waits until the supervisor has worked through what was in its mailbox, and what came of that. */
 export const settle = (supervisor: Supervisor.Supervisor): Effect.Effect<void> =>
   Effect.gen(function* () {
-    for (let i = 0; i < 10; i++) yield* Effect.ignore(supervisor.deleteChild("nobody"))
+    for (let i = 0; i < 10; i++) {
+      yield* Effect.ignore(supervisor.deleteChild("nobody"))
+      yield* Effect.yieldNow
+    }
   })
 
 /** Starts a supervisor in a scope that the test closes itself. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
@@ -154,21 +155,53 @@ describe("Supervisor stop", () => {
       assert.equal(world.told().filter((line) => line.endsWith("stopped: Interrupt")).length, 3)
     })))
 
-  it("calls off a restart that waits for its delay", () =>
+  it("calls off a restart that waits for its delay, and leaves no timer", () =>
     run(Effect.gen(function* () {
       const world = new World()
-      const { close, supervisor } = yield* open({
-        id: "root",
-        backoff: { initial: "1 minute", max: "1 minute" },
-        onReport: world.onReport,
-        children: [world.child("a")],
-      })
+      const clock = yield* Clock.Clock
+      let timers = 0
+      const counting: Clock.Clock = {
+        ...clock,
+        sleep: (duration) =>
+          Effect.suspend(() => {
+            timers++
+            return Effect.ensuring(clock.sleep(duration), Effect.sync(() => timers--))
+          }),
+      }
+      const { close, supervisor } = yield* Effect.provideService(
+        open({
+          id: "root",
+          backoff: { initial: "1 minute", max: "1 minute" },
+          onReport: world.onReport,
+          children: [world.child("a")],
+        }),
+        Clock.Clock,
+        counting,
+      )
       world.end("a")
       yield* settle(supervisor)
+      assert.equal(timers, 1)
       yield* close
-      yield* TestClock.adjust("1 hour")
+      assert.equal(timers, 0)
       assert.equal(world.took(), "+a -a")
       assert.equal(world.told().at(-1), "root ended: shutdown")
+    })))
+
+  it("starts nothing any more when it comes while a group is being stopped for a restart", () =>
+    run(Effect.gen(function* () {
+      const world = new World()
+      const { close } = yield* open({
+        id: "root",
+        strategy: "oneForAll",
+        onReport: world.onReport,
+        children: [world.child("a"), { id: "b", start: Effect.succeed(stubborn(1_000)) }],
+      })
+      world.end("a")
+      yield* world.until((lines) => lines.includes("root/a terminated: Fail, restart"))
+      const closing = yield* Effect.forkChild(close)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closing)
+      assert.equal(world.took(), "+a -a")
     })))
 
   it("interrupts a child that is initialising again", () =>

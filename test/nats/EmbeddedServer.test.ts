@@ -16,6 +16,7 @@ import { createServer } from "node:net"
 import { join } from "node:path"
 import process from "node:process"
 import { describe } from "node:test"
+import * as FolderLock from "../../src/nats/FolderLock.ts"
 import * as Nats from "../../src/nats/Nats.ts"
 import * as ServerBinary from "../../src/nats/ServerBinary.ts"
 import { effect, eventually, type Program, spawnProgram, temporaryFolder } from "../harness.ts"
@@ -337,6 +338,36 @@ describe("EmbeddedServer shared by processes", () => {
         assert.deepEqual(serversOf(dataDir), [])
       }),
     { timeout: 60_000 },
+  )
+
+  effect(
+    "moves to another port, and its users with it, when somebody took the old one",
+    () =>
+      Effect.gen(function* () {
+        const dataDir = yield* dataFolder
+        const nats = yield* connected({ dataDir })
+        const other = yield* use(dataDir)
+        const before = yield* seen(other, "ready")
+        const release = FolderLock.tryAcquire(join(dataDir, "locks"))
+        assert.ok(release)
+        process.kill(onlyServer(dataDir), "SIGKILL")
+        yield* nobody(dataDir)
+        yield* Effect.acquireRelease(
+          Effect.callback<ReturnType<typeof createServer>>((resume) => {
+            const port = Number(before.address?.split(":")[1])
+            const taker = createServer((socket) => socket.destroy())
+            taker.listen(port, "127.0.0.1", () => resume(Effect.succeed(taker)))
+          }),
+          (taker) => Effect.sync(() => taker.close()),
+        )
+        release()
+        const after = yield* seen(other, "again")
+        assert.notEqual(after.address, before.address)
+        yield* eventually(Effect.sync(() => nats.server().id), (id) => id === after.id)
+        assert.equal(nats.connection.getServer(), after.address)
+        yield* leave(other)
+        onlyServer(dataDir)
+      }),
   )
 
   effect("survives owner and server killed together", () =>
