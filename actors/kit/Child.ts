@@ -19,7 +19,9 @@ export type Status = "starting" | "running" | "restarting" | "terminated"
 /** A child with a fiber. Each launch makes a new one, so that a late exit is told from a fresh one. */
 export interface Alive {
   readonly _tag: "alive"
+  /** Runs the child's life, its scope included. */
   readonly fiber: Fiber.Fiber<unknown, unknown>
+  /** Whether it has initialised. */
   started: boolean
 }
 
@@ -42,9 +44,11 @@ export type Tell = (
 
 /** One child. */
 export interface Child {
+  /** What it is. */
   readonly spec: ChildSpec.Resolved
   /** What its fiber runs with: all services of whoever gave the spec, and the supervisor as parent. */
   readonly context: Context.Context<unknown>
+  /** Where it is in its life. Messages hold the state they are about, to be known when stale. */
   state: Alive | Restarting | Terminated
 }
 

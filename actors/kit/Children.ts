@@ -30,7 +30,9 @@ export interface Children {
 
 /** A child that ended while it initialised. */
 export interface Failed {
+  /** Which. */
   readonly child: Child.Child
+  /** How. */
   readonly exit: Exit.Exit<unknown, unknown>
 }
 

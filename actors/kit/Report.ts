@@ -70,7 +70,7 @@ export interface ShutdownTimedOut extends OfChild {
   readonly waited: number
 }
 
-/** An abandoned child has ended after all. */
+/** An abandoned child has ended after all; this can come after the supervisor's own end. */
 export interface AbandonedChildEnded extends OfChild {
   readonly _tag: "AbandonedChildEnded"
   /** How it ended. */

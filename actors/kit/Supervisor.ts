@@ -30,6 +30,8 @@ import * as Intensity from "./Intensity.ts"
 import * as Loop from "./Loop.ts"
 import * as Report from "./Report.ts"
 
+export type { Strategy } from "./Children.ts"
+
 /** How a supervisor is made. */
 export interface Options<
   Specs extends ReadonlyArray<ChildSpec.Any> = ReadonlyArray<ChildSpec.Any>,

@@ -146,7 +146,8 @@ describe("Supervisor.start", () => {
         "static",
       )
       yield* Effect.provideService(supervisor.startChild({ id: "b", start }), Name, "dynamic")
-      assert.deepEqual(seen, ["static", "static", "dynamic", "dynamic"])
+      assert.deepEqual(seen, ["static", "static", "dynamic", "dynamic"]) // @ts-expect-error What a child requires has to be provided.
+      ;((): Effect.Effect<unknown, unknown> => supervisor.startChild({ id: "c", start }))
     })))
 
   const never = Effect.succeed(Effect.never)
