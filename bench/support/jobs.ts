@@ -5,7 +5,8 @@
 import { encode } from "@msgpack/msgpack"
 import type { NatsConnection } from "nats"
 import { makeGenerator } from "../../src/core/JobId.ts"
-import { consumersOf, jobsStream, plan, readyConsumer } from "../../src/nats/TopologyPlan.ts"
+import { consumerName, jobsStream } from "../../src/nats/Subjects.ts"
+import { consumersOf, plan } from "../../src/nats/TopologyPlan.ts"
 
 /** Queue of all benchmarks. */
 export const queue = "default"
@@ -65,7 +66,7 @@ export interface JobStream {
 /** The names in the job stream of a namespace. */
 export const describeJobStream = (namespace: string): JobStream => {
   const name = jobsStream(namespace, 0)
-  const consumer = readyConsumer(queue, lane)
+  const consumer = consumerName(queue, lane)
   const prefix = `pf.${namespace}.0.`
   return {
     name,
@@ -137,7 +138,7 @@ export const untilDrained = async (
   connection: NatsConnection,
   namespace: string,
 ): Promise<void> => {
-  const verb = `CONSUMER.INFO.${jobsStream(namespace, 0)}.${readyConsumer(queue, lane)}`
+  const verb = `CONSUMER.INFO.${jobsStream(namespace, 0)}.${consumerName(queue, lane)}`
   while (true) {
     const info = await api<{ readonly num_pending: number; readonly num_ack_pending: number }>(
       connection,

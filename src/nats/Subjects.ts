@@ -57,6 +57,10 @@ export interface Subjects {
   readonly finals: (partition: number, state: FinalState, retention: string) => string
   /** All ready messages of a partition. */
   readonly ready: (partition: number) => string
+  /** The ready messages of one queue and lane: what a consumer hands out. */
+  readonly lane: (partition: number, queue: string, lane: number) => string
+  /** Everything in a partition's stream. */
+  readonly partition: (partition: number) => string
   /** Parses a job's subject; `undefined` for any other. */
   readonly parse: (subject: string) => JobSubject | undefined
   /** A subject in the STATE stream. */
@@ -79,6 +83,8 @@ export const make = (namespace: string): Subjects => {
     job: (job) => `${prefix}${job.partition}.*.*.*.${job.group}.${job.id}`,
     finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
     ready: (partition) => `${prefix}${partition}.ready.>`,
+    lane: (partition, queue, lane) => `${prefix}${partition}.ready.${queue}.${lane}.>`,
+    partition: (partition) => `${prefix}${partition}.>`,
     parse: (subject) => {
       if (!subject.startsWith(prefix)) return undefined
       const tokens = subject.split(".")

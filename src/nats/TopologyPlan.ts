@@ -3,6 +3,7 @@
  * them. Pure; `Topology.ts` reads the server and writes to it.
  */
 import { lanes } from "../core/Priority.ts"
+import * as Subjects from "./Subjects.ts"
 
 /** Layout of streams, subjects and messages. An engine refuses a namespace whose layout is newer. */
 export const layout = "1"
@@ -75,17 +76,6 @@ export interface Plan {
   readonly streams: ReadonlyArray<Resource>
 }
 
-/** Name of the stream that holds the jobs of a partition. */
-export const jobsStream = (namespace: string, partition: number): string =>
-  `PF_${namespace}_JOBS_${partition}`
-
-/** Name of the stream that holds settings and presence. */
-export const stateStream = (namespace: string): string => `PF_${namespace}_STATE`
-
-/** Name of the consumer that hands out the ready jobs of a queue and priority. */
-export const readyConsumer = (queue: string, priority: number): string =>
-  `ready_${queue}_${priority}`
-
 const layoutKey = "portfire.layout"
 const partitionsKey = "portfire.partitions"
 
@@ -103,6 +93,7 @@ export const partitionsOf = (config: Config | undefined): number | undefined => 
 /** The streams that a namespace has. */
 export const plan = (options: PlanOptions): Plan => {
   const { namespace, partitions = 1, replicas = 1, storage = "file" } = options
+  const subjects = Subjects.make(namespace)
   const common = {
     storage,
     num_replicas: replicas,
@@ -124,32 +115,28 @@ export const plan = (options: PlanOptions): Plan => {
       "portfire.version": engineVersion,
     },
   }
-  const state: Resource = {
+  const stream = (name: string, config: Config): Resource => ({
     kind: "stream",
-    stream: stateStream(namespace),
-    name: stateStream(namespace),
-    config: {
-      ...common,
-      name: stateStream(namespace),
-      description: `Portfire, namespace ${namespace}: settings and presence`,
-      subjects: [`pf.${namespace}.state.>`],
-      retention: "limits",
-    },
-  }
-  const jobs = Array.from({ length: partitions }, (_, partition): Resource => ({
-    kind: "stream",
-    stream: jobsStream(namespace, partition),
-    name: jobsStream(namespace, partition),
-    config: {
-      ...common,
-      name: jobsStream(namespace, partition),
-      description: `Portfire, namespace ${namespace}: jobs of partition ${partition}`,
-      subjects: [`pf.${namespace}.${partition}.>`],
-      retention: "workqueue",
-      allow_msg_schedules: true,
-      allow_atomic: true,
-    },
-  }))
+    stream: name,
+    name,
+    config: { ...common, name, ...config },
+  })
+  const state = stream(Subjects.stateStream(namespace), {
+    description: `Portfire, namespace ${namespace}: settings and presence`,
+    subjects: [subjects.state(">")],
+    retention: "limits",
+  })
+  const jobs = Array.from(
+    { length: partitions },
+    (_, partition) =>
+      stream(Subjects.jobsStream(namespace, partition), {
+        description: `Portfire, namespace ${namespace}: jobs of partition ${partition}`,
+        subjects: [subjects.partition(partition)],
+        retention: "workqueue",
+        allow_msg_schedules: true,
+        allow_atomic: true,
+      }),
+  )
   return { namespace, partitions, streams: [state, ...jobs] }
 }
 
@@ -170,9 +157,10 @@ export interface QueueOptions {
 /** The consumers of a queue in one partition: one per priority, most urgent first. */
 export const consumersOf = (options: QueueOptions): ReadonlyArray<Resource> => {
   const { namespace, partition, queue } = options
-  const stream = jobsStream(namespace, partition)
+  const stream = Subjects.jobsStream(namespace, partition)
+  const subjects = Subjects.make(namespace)
   return lanes.map((priority): Resource => {
-    const name = readyConsumer(queue, priority)
+    const name = Subjects.consumerName(queue, priority)
     return {
       kind: "consumer",
       stream,
@@ -182,7 +170,7 @@ export const consumersOf = (options: QueueOptions): ReadonlyArray<Resource> => {
         durable_name: name,
         description: `Portfire, namespace ${namespace}: ready jobs of queue ${queue}, ` +
           `priority ${priority}`,
-        filter_subject: `pf.${namespace}.${partition}.ready.${queue}.${priority}.>`,
+        filter_subject: subjects.lane(partition, queue, priority),
         deliver_policy: "all",
         replay_policy: "instant",
         ack_policy: "explicit",

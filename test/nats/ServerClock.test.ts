@@ -9,7 +9,7 @@ import { describe } from "node:test"
 import * as Nats from "../../src/nats/Nats.ts"
 import * as ServerClock from "../../src/nats/ServerClock.ts"
 import * as Topology from "../../src/nats/Topology.ts"
-import { stateStream } from "../../src/nats/TopologyPlan.ts"
+import { stateStream } from "../../src/nats/Subjects.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 
 const hour = 3_600_000

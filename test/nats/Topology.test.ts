@@ -5,15 +5,9 @@ import assert from "node:assert/strict"
 import { describe } from "node:test"
 import * as Api from "../../src/nats/Api.ts"
 import * as Nats from "../../src/nats/Nats.ts"
+import { jobsStream, stateStream } from "../../src/nats/Subjects.ts"
 import * as Topology from "../../src/nats/Topology.ts"
-import {
-  type Config,
-  consumersOf,
-  jobsStream,
-  plan,
-  type Resource,
-  stateStream,
-} from "../../src/nats/TopologyPlan.ts"
+import { type Config, consumersOf, plan, type Resource } from "../../src/nats/TopologyPlan.ts"
 import { effect, testServer } from "../harness.ts"
 
 type Connection = Nats.Nats["connection"]
