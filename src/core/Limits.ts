@@ -9,6 +9,12 @@ export const maxAtomicBatch = 999
 /** Latest instant the server's schedules can keep: it counts nanoseconds in 64 bits. */
 export const maxInstantMillis: number = Date.UTC(2262, 0, 1)
 
+/**
+ * Longest delay of a retry policy, time limit and the like, in milliseconds: a hundred years. Twice
+ * as long, as jitter can make it, still ends before {@link maxInstantMillis}.
+ */
+export const maxDelayMillis: number = 36_525 * 86_400_000
+
 /** Room that headers and the job's own envelope may take beside payload and result, in bytes. */
 export const envelopeReserve: number = 64 * 1024
 

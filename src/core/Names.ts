@@ -38,12 +38,19 @@ export const checkJobName: (field: string, value: unknown) => InvalidOptions | u
   `, "/"`,
 )
 
-/** Checks that an options object has no other keys than those known. */
+/** Checks that options are an object that has no other keys than those known. */
 export const checkKeys = (
   what: string,
-  options: object,
+  options: unknown,
   known: ReadonlyArray<string>,
 ): InvalidOptions | undefined => {
+  if (typeof options !== "object" || options === null) {
+    return new InvalidOptions({
+      field: what,
+      value: show(options),
+      reason: `an object is expected; known options are ${known.join(", ")}`,
+    })
+  }
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {
       return new InvalidOptions({
