@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import * as Codec from "../core/Codec.ts"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions } from "../core/errors.ts"
+import { maxDelayMillis } from "../core/Limits.ts"
 import { checkJobName, checkKeys, checkName, show } from "../core/Names.ts"
 import * as Priority from "../core/Priority.ts"
 import * as Retry from "../core/Retry.ts"
@@ -74,7 +75,7 @@ const priorityOf = (value: unknown): number | InvalidOptions => {
 }
 
 const timeoutOf = (value: Duration.Input): number | InvalidOptions => {
-  const millis = millisOf("timeout", value)
+  const millis = millisOf("timeout", value, maxDelayMillis)
   return millis === 0
     ? new InvalidOptions({
       field: "timeout",
@@ -91,7 +92,7 @@ export const resolveRetention = (retention: Retention): ResolvedRetention | Inva
   const { count = commonRetention.count } = retention
   const age = retention.age === undefined
     ? commonRetention.ageMillis
-    : millisOf("retention.age", retention.age)
+    : millisOf("retention.age", retention.age, maxDelayMillis)
   if (typeof age !== "number") return age
   return Number.isInteger(count) && count >= 0 ? { ageMillis: age, count } : new InvalidOptions({
     field: "retention.count",

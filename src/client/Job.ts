@@ -36,6 +36,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySchema, Codec } from "../core/Codec.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
+import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys } from "../core/Names.ts"
 import type * as Retry from "../core/Retry.ts"
 import { Discard, Snooze } from "../core/Signal.ts"
@@ -188,10 +189,10 @@ export const discard = (reason: string): Effect.Effect<never> => Effect.die(new 
 
 /**
  * Ends the attempt without counting it: the job runs again after the delay. Dies with
- * `InvalidOptions` when the delay is negative or not finite.
+ * `InvalidOptions` when the delay is negative, not finite or longer than a hundred years.
  */
 export const snooze = (delay: Duration.Input): Effect.Effect<never> =>
   Effect.suspend(() => {
-    const millis = millisOf("delay", delay)
+    const millis = millisOf("delay", delay, maxDelayMillis)
     return Effect.die(millis instanceof InvalidOptions ? millis : new Snooze(millis))
   })

@@ -21,6 +21,7 @@
 import type * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import { InvalidOptions } from "./errors.ts"
+import { maxDelayMillis } from "./Limits.ts"
 import { checkKeys, show } from "./Names.ts"
 import { millisOf } from "./Time.ts"
 
@@ -69,24 +70,31 @@ export interface CommonOptions<E> {
 
 const maxAttempts = 1_000
 
-const build = <E>(
-  options: object,
+type Fail = (error: InvalidOptions) => void
+
+/** Makes a policy; `none` stands in for the back-off of options that are not even an object. */
+const build = <E, O extends CommonOptions<E>>(
+  options: O,
   known: ReadonlyArray<string>,
-  decide: Policy<E>["decide"],
-  make: (fail: (error: InvalidOptions | undefined) => void) => Backoff,
+  make: (fail: Fail, options: O) => Backoff,
 ): Policy<E> => {
-  let invalid: InvalidOptions | undefined = checkKeys("retry", options, known)
-  const backoff = make((error) => {
+  let invalid = checkKeys("retry", options, known)
+  if (typeof options !== "object" || options === null) return { ...none, invalid }
+  const fail: Fail = (error) => {
     invalid ??= error
-  })
+  }
+  const backoff = make(fail, options)
+  const { decide } = options
+  if (decide !== undefined && typeof decide !== "function") {
+    const reason = "it is a function of the error and the attempt's number"
+    fail(new InvalidOptions({ field: "retry.decide", value: show(decide), reason }))
+  }
   return {
     backoff,
     ...(decide === undefined ? {} : { decide }),
     ...(invalid === undefined ? {} : { invalid }),
   }
 }
-
-type Fail = (error: InvalidOptions | undefined) => void
 
 const inRange = (
   fail: Fail,
@@ -109,7 +117,7 @@ const inRange = (
 }
 
 const duration = (fail: Fail, field: string, input: Duration.Input): number => {
-  const millis = millisOf(`retry.${field}`, input)
+  const millis = millisOf(`retry.${field}`, input, maxDelayMillis)
   if (typeof millis === "number") return millis
   fail(millis)
   return 0
@@ -138,14 +146,13 @@ export const exponential = <E = unknown>(options: ExponentialOptions<E> = {}): P
   build(
     options,
     ["attempts", "base", "factor", "max", "jitter", "decide"],
-    options.decide,
-    (fail) => ({
+    (fail, { attempts = 10, base = 6_000, factor = 2.5, jitter = 0.1, max = 86_400_000 }) => ({
       kind: "exponential",
-      attempts: inRange(fail, "attempts", options.attempts ?? 10, 1, maxAttempts, true),
-      base: duration(fail, "base", options.base ?? 6_000),
-      factor: inRange(fail, "factor", options.factor ?? 2.5, 1, 100),
-      max: duration(fail, "max", options.max ?? 86_400_000),
-      jitter: inRange(fail, "jitter", options.jitter ?? 0.1, 0, 1),
+      attempts: inRange(fail, "attempts", attempts, 1, maxAttempts, true),
+      base: duration(fail, "base", base),
+      factor: inRange(fail, "factor", factor, 1, 100),
+      max: duration(fail, "max", max),
+      jitter: inRange(fail, "jitter", jitter, 0, 1),
     }),
   )
 
@@ -159,24 +166,29 @@ export interface FixedOptions<E> extends CommonOptions<E> {
 
 /** The same delay each time. */
 export const fixed = <E = unknown>(options: FixedOptions<E>): Policy<E> =>
-  build(options, ["attempts", "delay", "jitter", "decide"], options.decide, (fail) => ({
-    kind: "fixed",
-    attempts: inRange(fail, "attempts", options.attempts, 1, maxAttempts, true),
-    delay: duration(fail, "delay", options.delay),
-    jitter: inRange(fail, "jitter", options.jitter ?? 0.1, 0, 1),
-  }))
+  build(
+    options,
+    ["attempts", "delay", "jitter", "decide"],
+    (fail, { attempts, delay, jitter = 0.1 }) => ({
+      kind: "fixed",
+      attempts: inRange(fail, "attempts", attempts, 1, maxAttempts, true),
+      delay: duration(fail, "delay", delay),
+      jitter: inRange(fail, "jitter", jitter, 0, 1),
+    }),
+  )
 
 /** A delay for each further attempt; one attempt more than there are delays. */
 export const delays = <E = unknown>(
   list: ReadonlyArray<Duration.Input>,
   options: CommonOptions<E> = {},
 ): Policy<E> =>
-  build(options, ["jitter", "decide"], options.decide, (fail) => {
-    inRange(fail, "delays.length", list.length, 1, maxAttempts - 1, true)
+  build(options, ["jitter", "decide"], (fail, { jitter = 0 }) => {
+    const inputs = Array.isArray(list) ? list as ReadonlyArray<Duration.Input> : []
+    inRange(fail, "delays.length", inputs.length, 1, maxAttempts - 1, true)
     return {
       kind: "delays",
-      delays: list.map((input, index) => duration(fail, `delays[${index}]`, input)),
-      jitter: inRange(fail, "jitter", options.jitter ?? 0, 0, 1),
+      delays: inputs.map((input, index) => duration(fail, `delays[${index}]`, input)),
+      jitter: inRange(fail, "jitter", jitter, 0, 1),
     }
   })
 
@@ -184,16 +196,26 @@ export const delays = <E = unknown>(
 export const standard: Policy = exponential()
 
 /** The first mistake in a policy, also in one that didn't come from the functions above. */
-export const check = (policy: unknown): InvalidOptions | undefined =>
-  Predicate.hasProperty(policy, "backoff") && isBackoff(policy.backoff)
-    ? (policy as Policy).invalid
+export const check = (policy: unknown): InvalidOptions | undefined => {
+  if (Predicate.hasProperty(policy, "invalid") && policy.invalid instanceof InvalidOptions) {
+    return policy.invalid
+  }
+  return Predicate.hasProperty(policy, "backoff") && isBackoff(policy.backoff)
+    ? undefined
     : new InvalidOptions({
       field: "retry",
       value: show(policy),
       reason: "use Retry.exponential, Retry.fixed, Retry.delays or Retry.none",
     })
+}
 
-const isCount = (value: unknown): value is number => typeof value === "number" && value >= 0
+const isUpTo = (max: number) => (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value <= max
+
+const isAttempts = (value: unknown): boolean =>
+  Number.isInteger(value) && isUpTo(maxAttempts)(value) && value > 0
+const isDelay = isUpTo(maxDelayMillis)
+const isJitter = isUpTo(1)
 
 /** Whether a value, for example one read from the wire, is a back-off. */
 export const isBackoff = (value: unknown): value is Backoff => {
@@ -203,12 +225,14 @@ export const isBackoff = (value: unknown): value is Backoff => {
     case "none":
       return true
     case "fixed":
-      return isCount(backoff["attempts"]) && isCount(backoff["delay"]) && isCount(backoff["jitter"])
+      return isAttempts(backoff["attempts"]) && isDelay(backoff["delay"]) &&
+        isJitter(backoff["jitter"])
     case "delays":
-      return Array.isArray(backoff["delays"]) && backoff["delays"].every(isCount) &&
-        isCount(backoff["jitter"])
+      return Array.isArray(backoff["delays"]) && backoff["delays"].length < maxAttempts &&
+        backoff["delays"].every(isDelay) && isJitter(backoff["jitter"])
     case "exponential":
-      return ["attempts", "base", "factor", "max", "jitter"].every((key) => isCount(backoff[key]))
+      return isAttempts(backoff["attempts"]) && isDelay(backoff["base"]) &&
+        isUpTo(100)(backoff["factor"]) && isDelay(backoff["max"]) && isJitter(backoff["jitter"])
     default:
       return false
   }
@@ -231,7 +255,10 @@ const plainDelay = (backoff: Backoff, failures: number): number => {
     case "delays":
       return backoff.delays[failures - 1] ?? 0
     case "exponential":
-      return Math.min(backoff.max, backoff.base * backoff.factor ** (failures - 1))
+      // The power may be infinite, and infinity times nothing is no number.
+      return backoff.base === 0
+        ? 0
+        : Math.min(backoff.max, backoff.base * backoff.factor ** (failures - 1))
   }
 }
 
