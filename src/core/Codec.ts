@@ -7,6 +7,7 @@
  * sets `toCodecJson: () => undefined` keeps its value as it is; {@link Bytes} uses that to carry bytes
  * as MessagePack's own binary instead of as text.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
@@ -57,6 +58,20 @@ const thrown = (error: unknown): Mismatch => ({
   reason: error instanceof Error ? error.message : String(error),
 })
 
+/**
+ * A schema's work with what it throws made a mismatch: a getter that throws, a value that is its own
+ * part or goes deeper than the stack. Stays finished where it was.
+ */
+const guarded = <A>(
+  work: () => Effect.Effect<A, SchemaIssue.Issue>,
+): Effect.Effect<A, Mismatch> => {
+  const result = Effect.mapErrorEager(work(), mismatchOf)
+  if (!Exit.isExit(result)) return Effect.catchDefect(result, (error) => Effect.fail(thrown(error)))
+  return Exit.isFailure(result) && Cause.hasDies(result.cause)
+    ? Exit.fail(thrown(Cause.squash(result.cause)))
+    : result
+}
+
 /** Makes the codec of a schema. */
 export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
   const json = Schema.toCodecJson(schema)
@@ -70,8 +85,7 @@ export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
     }
   }
   return {
-    encodeShared: (value) =>
-      Effect.flatMapEager(Effect.mapErrorEager(toJson(value), mismatchOf), pack),
+    encodeShared: (value) => Effect.flatMapEager(guarded(() => toJson(value)), pack),
     decode: (bytes) => {
       let value: unknown
       try {
@@ -79,7 +93,7 @@ export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
       } catch (error) {
         return Exit.fail(thrown(error))
       }
-      return Effect.mapErrorEager(fromJson(value), mismatchOf) as Effect.Effect<S["Type"], Mismatch>
+      return guarded(() => fromJson(value)) as Effect.Effect<S["Type"], Mismatch>
     },
   }
 }
