@@ -88,12 +88,15 @@ const textOr = (value: unknown): string | undefined => typeof value === "string"
 export const fromWire = (value: unknown): Attempt | undefined => {
   if (!Array.isArray(value) || !endings.has(value[4])) return undefined
   const [number, server, started, ended, ending, message, stack, error] = value as Array<unknown>
-  if (typeof number !== "number" || typeof started !== "number" || typeof ended !== "number") {
+  if (
+    typeof number !== "number" || typeof started !== "number" || typeof ended !== "number" ||
+    typeof server !== "string"
+  ) {
     return undefined
   }
   return {
     number,
-    server: String(server),
+    server,
     started,
     ended,
     ending: ending as Ending,

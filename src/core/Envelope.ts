@@ -15,6 +15,7 @@
  * Positions 0 to 6 never change in the life of a job: every later message begins with a copy of them.
  */
 import * as Attempt from "./Attempt.ts"
+import { maxDelayMillis, maxInstantMillis } from "./Limits.ts"
 import * as MessagePack from "./MessagePack.ts"
 import * as Retry from "./Retry.ts"
 
@@ -218,7 +219,12 @@ const readOptions = (value: unknown): Options | undefined => {
   if (typeof value !== "object" || Array.isArray(value)) return undefined
   const { retry, timeout, retention } = value as { readonly [key: string]: unknown }
   if (retry !== undefined && !Retry.isBackoff(retry)) return undefined
-  if (timeout !== undefined && !(typeof timeout === "number" && timeout > 0)) return undefined
+  if (
+    timeout !== undefined &&
+    !(typeof timeout === "number" && timeout > 0 && timeout <= maxDelayMillis)
+  ) {
+    return undefined
+  }
   if (
     retention !== undefined &&
     !(typeof retention === "string" && /^_[A-Za-z0-9]{1,32}$/.test(retention))
@@ -279,7 +285,9 @@ export const decode = (bytes: Uint8Array): Envelope | Unreadable => {
   if (!isCount(lane) || lane < 1 || lane > 4) return unreadable("its priority is not 1 to 4")
   const options = readOptions(rawOptions)
   if (options === undefined) return unreadable("its options are not valid")
-  if (typeof created !== "number") return unreadable("its time of creation is not a number")
+  if (typeof created !== "number" || !(created >= 0 && created < maxInstantMillis)) {
+    return unreadable("its time of creation is not an instant")
+  }
   if (!(payload instanceof Uint8Array)) return unreadable("its payload is not binary")
   const progress = readProgress(rawProgress ?? null)
   if (progress === undefined) return unreadable("its progress is not valid")
