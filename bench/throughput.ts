@@ -86,12 +86,23 @@ const results = chosen.map((workload) => {
 if (options.json) {
   console.log(JSON.stringify({ benchmark: "throughput", machine, options, results }))
 } else {
-  const headings = ["workload", "jobs", "jobs/s", "spread", "client µs", "server µs", "ratio", "to"]
+  const headings = [
+    "workload",
+    "jobs",
+    "jobs/s",
+    "spread",
+    "best",
+    "client µs",
+    "server µs",
+    "ratio",
+    "to",
+  ]
   const rows = results.map((result) => [
     result.name,
     whole(result.jobs),
     whole(result.jobsPerSecond.median),
     `± ${percent(spread(result.jobsPerSecond))}`,
+    whole(result.jobsPerSecond.max),
     decimal(result.clientMicros, 1),
     decimal(result.serverMicros, 1),
     decimal(result.ratio?.median, 2),

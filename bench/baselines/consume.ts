@@ -12,7 +12,7 @@ import type { Workload } from "../support/workload.ts"
 import { publishAll } from "./publish.ts"
 
 /** Messages that one pull request asks for; two of them overlap. */
-const batch = 1000
+const batch = 1_000
 
 const nothing = new Uint8Array(0)
 
