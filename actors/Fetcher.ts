@@ -48,6 +48,8 @@ interface Lane {
 
 /** Largest pull; more slots are filled by the next one. */
 const largestPull = 500
+/** Time in which small amounts of work are gathered into one request. */
+const gatherMillis = 1
 const callOffAfterMillis = 50
 const giveBackAfterMillis = 1_000
 const watchMillis = 5_000
@@ -106,7 +108,10 @@ const life: (
       }
 
     let arrivalScheduled = false
+    let screening: Array<Delivery> = []
+    let screenSoon: ReturnType<typeof setTimeout> | undefined
     let refillScheduled: ReturnType<typeof setImmediate> | undefined
+    let refillSoon: ReturnType<typeof setTimeout> | undefined
     let callOff: ReturnType<typeof setTimeout> | undefined
     let handBack: ReturnType<typeof setTimeout> | undefined
 
@@ -130,6 +135,8 @@ const life: (
 
     const refill = guarded(() => {
       refillScheduled = undefined
+      clearTimeout(refillSoon)
+      refillSoon = undefined
       if (pool.draining) return
       let free = pool.free - requested()
       if (free <= 0) return saturated()
@@ -150,6 +157,12 @@ const life: (
 
     const scheduleRefill = () => {
       refillScheduled ??= setImmediate(refill)
+    }
+
+    /** Slots that become free one by one are filled together, a moment later. */
+    const onRoom = () => {
+      if (pool.free * 2 >= pool.options.slots) scheduleRefill()
+      else refillSoon ??= setTimeout(refill, gatherMillis)
     }
 
     const saturated = () => {
@@ -175,7 +188,6 @@ const life: (
       arrivalScheduled = false
       const messages = pool.arrived
       pool.arrived = []
-      const deliveries: Array<Delivery> = []
       for (const message of messages) {
         const subject = wire.subjects.parse(message.subject)
         const lane = subject === undefined
@@ -190,14 +202,23 @@ const life: (
         if (lane.pull !== 0 && --lane.asked <= 0) ended(lane)
         const delivery = new Delivery(message, subject, lane.rank)
         pool.hold(delivery)
-        deliveries.push(delivery)
+        screening.push(delivery)
       }
-      if (deliveries.length > 0) {
-        runFork(screen(pool, deliveries)).addObserver((exit) => {
-          if (exit._tag === "Failure") Deferred.doneUnsafe(crashed, exit)
-        })
-      }
+      // While a pull is bringing more, one check for all of it is cheaper than one for each part.
+      if (requested() > 0) screenSoon ??= setTimeout(check, gatherMillis)
+      else check()
       scheduleRefill()
+    })
+
+    const check = guarded(() => {
+      clearTimeout(screenSoon)
+      screenSoon = undefined
+      if (screening.length === 0) return
+      const deliveries = screening
+      screening = []
+      runFork(screen(pool, deliveries)).addObserver((exit) => {
+        if (exit._tag === "Failure") Deferred.doneUnsafe(crashed, exit)
+      })
     })
 
     const onPull = guarded(
@@ -256,7 +277,7 @@ const life: (
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         pool.onPull = onPull
-        pool.onRoom = scheduleRefill
+        pool.onRoom = onRoom
         pool.onArrival = () => {
           if (arrivalScheduled) return
           arrivalScheduled = true
@@ -271,12 +292,14 @@ const life: (
           clearInterval(watcher)
           clearTimeout(callOff)
           clearTimeout(handBack)
+          clearTimeout(refillSoon)
           if (refillScheduled !== undefined) clearImmediate(refillScheduled)
           forget()
           pool.onPull = () => {}
           pool.onRoom = () => {}
           await pool.puller.drain()
           pool.onArrival = () => {}
+          clearTimeout(screenSoon)
         }),
     )
     // A fetcher before this one may have left deliveries unchecked.

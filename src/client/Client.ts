@@ -80,7 +80,7 @@ const scheduleKeys: ReadonlyArray<string> = [...jobOptionKeys, "delay", "at"]
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
   const { nats, publisher, reader, subjects } = wire
-  const writer = Writer.make(wire)
+  const writer = Writer.make(wire, yield* Writer.Patience)
 
   const store = (
     definition: Definition,
@@ -136,6 +136,8 @@ const make = Effect.gen(function* () {
 
   const findMessages = (id: JobId) => {
     const job = Subjects.addressOf(id)
+    // An id from elsewhere may look like one of ours in a partition that isn't there.
+    if (job.partition >= wire.partitions) return Effect.succeed([])
     const stream = Subjects.jobsStream(subjects.namespace, job.partition)
     const filter = subjects.job(job)
     return Effect.flatMap(

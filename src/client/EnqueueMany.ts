@@ -166,8 +166,12 @@ export const make = (
     if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
     const atomic = options.atomic === true
     const ids: Array<JobId> = []
-    let storing: Fiber.Fiber<void, NatsError> | undefined
-    const settle = Effect.suspend(() => storing === undefined ? Effect.void : Fiber.join(storing))
+    const storing: Array<Fiber.Fiber<void, NatsError>> = []
+    const settle = (atMost: number): Effect.Effect<void, NatsError> =>
+      Effect.suspend(() => {
+        const first = storing.length > atMost ? storing.shift() : undefined
+        return first === undefined ? Effect.void : Effect.andThen(Fiber.join(first), settle(atMost))
+      })
     const storeAll = Effect.gen(function* () {
       const nextPage = pagesOf(payloads, atomic ? maxAtomicBatch + 1 : pageSize)
       for (let offset = 0;;) {
@@ -180,18 +184,20 @@ export const make = (
           yield* storeAtomically(page, to, due, ids)
           break
         }
-        // One page is encoded while the one before is on its way; never more are in memory.
-        yield* settle
-        storing = yield* Effect.forkChild(storePage(page, to, due, ids), { startImmediately: true })
+        // One page is encoded while two are on their way; never more are in memory.
+        yield* settle(1)
+        storing.push(
+          yield* Effect.forkChild(storePage(page, to, due, ids), { startImmediately: true }),
+        )
       }
-      yield* settle
+      yield* settle(0)
     })
     return yield* storeAll.pipe(
       Effect.as(ids),
       Effect.catch((error: EnqueueError) =>
         // What is on its way is stored all the same, so the error must know of it.
         Effect.andThen(
-          Effect.exit(settle),
+          Effect.forEach(storing, Fiber.await, { discard: true }),
           Effect.suspend(() =>
             Effect.fail(ids.length === 0 ? error : new PartlyEnqueued({ stored: ids, error }))
           ),

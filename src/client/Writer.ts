@@ -1,7 +1,9 @@
 /** Turns payloads into stored messages: the part that one job and a million jobs share. */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import type { Mismatch } from "../core/Codec.ts"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions, InvalidPayload, PayloadTooLarge } from "../core/errors.ts"
@@ -16,8 +18,11 @@ import type { TopologyConflict } from "../nats/Topology.ts"
 import type { Wire } from "../nats/Wire.ts"
 import type { Definition, Route } from "./Definition.ts"
 
-/** How long a caller waits for NATS before storing a job fails, in milliseconds. */
-export const patienceMillis = 30_000
+/** How long a caller waits for NATS before storing a job fails as `Unavailable`, in milliseconds. */
+export const Patience: Context.Reference<number> = Context.Reference<number>(
+  "portfire/client/Patience",
+  { defaultValue: () => 30_000 },
+)
 
 /** Why a job couldn't be enqueued. Only after `Unavailable` it may be stored all the same. */
 export type EnqueueError =
@@ -35,6 +40,8 @@ export interface Timing {
 
 /** Makes and stores the messages of new jobs. */
 export interface Writer {
+  /** See {@link Patience}. */
+  readonly patience: number
   /** A new job's id; partitions take turns. */
   readonly newId: () => JobId.JobId
   /** Encodes a payload into a job's message; finished at once for ordinary schemas. */
@@ -81,13 +88,14 @@ export const failureOf = (ack: Ack): NatsError | undefined => {
 }
 
 /** Makes the writer of a namespace. */
-export const make = (wire: Wire): Writer => {
+export const make = (wire: Wire, patience: number): Writer => {
   const { clock, nats, subjects } = wire
   const nextId = JobId.makeGenerator()
   const partitions = Array.from({ length: wire.partitions }, (_, partition) => partition)
   let turn = 0
   const knowsQueue = (queue: string) => partitions.every((p) => wire.knowsQueue(queue, p))
   return {
+    patience,
     newId: () => nextId(turn = (turn + 1) % wire.partitions),
     encode: (definition, template, payload, field) =>
       Effect.flatMapEager(
@@ -108,7 +116,6 @@ export const make = (wire: Wire): Writer => {
       const job = Subjects.addressOf(id)
       const ready = subjects.live("ready", queue, lane, job)
       const filter = subjects.job(job)
-      const patience = patienceMillis
       if (due === undefined) {
         return { subject: ready, payload, expected: undefined, filter, patience }
       }
@@ -121,6 +128,11 @@ export const make = (wire: Wire): Writer => {
         partitions.filter((p) => !wire.knowsQueue(queue, p)),
         (p) => wire.ensureQueue(queue, p),
         { discard: true },
+      ).pipe(
+        Effect.retry({
+          while: (error) => error._tag === "Unavailable",
+          schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: patience })),
+        }),
       ),
     knowsQueue,
     dueOf: ({ at, delay }) => {
