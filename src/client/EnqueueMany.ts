@@ -10,7 +10,10 @@ import * as AtomicBatch from "../nats/AtomicBatch.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type { Wire } from "../nats/Wire.ts"
 import { type Definition, jobOptionKeys, type JobOptions, type Route, route } from "./Definition.ts"
-import { type EnqueueError, failureOf, patienceMillis, type Timing, type Writer } from "./Writer.ts"
+import * as PayloadSource from "./PayloadSource.ts"
+import { type EnqueueError, failureOf, type Timing, type Writer } from "./Writer.ts"
+
+export type { Payloads } from "./PayloadSource.ts"
 
 /** Options of enqueueing many. */
 export interface EnqueueManyOptions extends JobOptions, Timing {
@@ -18,10 +21,10 @@ export interface EnqueueManyOptions extends JobOptions, Timing {
   readonly atomic?: boolean | undefined
 }
 
-/** Payloads of many jobs; an iterable is read as it is needed, never held whole. */
-export type Payloads<P> = Iterable<P> | AsyncIterable<P>
-
-/** A part of many jobs is stored, the rest is not. */
+/**
+ * A part of many jobs is stored, the rest is not. Where the error is `Unavailable`, jobs of the last
+ * two pages that are not listed may be stored all the same.
+ */
 export class PartlyEnqueued extends Data.Error<{
   /** Ids of the jobs that are stored, in the order of their payloads. */
   readonly stored: ReadonlyArray<JobId>
@@ -38,8 +41,10 @@ export class PartlyEnqueued extends Data.Error<{
   }
 }
 
-/** Jobs that are encoded, checked and stored together. */
-const pageSize = 1_000
+/** Jobs that are encoded, checked and stored together; large ones make smaller pages. */
+const ordinaryPage = { jobs: 1_000, bytes: 8 * 1024 * 1024 }
+/** All of them at once, or one too many. */
+const atomicPage = { jobs: maxAtomicBatch + 1, bytes: Number.POSITIVE_INFINITY }
 
 const optionKeys: ReadonlyArray<string> = [...jobOptionKeys, "atomic", "delay", "at"]
 
@@ -48,37 +53,10 @@ interface Page {
   readonly messages: ReadonlyArray<Uint8Array>
 }
 
-const isPayloads = (value: unknown): value is Payloads<unknown> =>
-  typeof value === "object" && value !== null &&
-  (Symbol.iterator in value || Symbol.asyncIterator in value)
-
-/** Gives the next page each time it is run; an empty one at the end. */
-const pagesOf = (
-  payloads: Payloads<unknown>,
-  size: number,
-): Effect.Effect<ReadonlyArray<unknown>> => {
-  if (Symbol.iterator in payloads) {
-    const iterator = payloads[Symbol.iterator]()
-    return Effect.sync(() => {
-      const page: Array<unknown> = []
-      while (page.length < size) {
-        const item = iterator.next()
-        if (item.done === true) break
-        page.push(item.value)
-      }
-      return page
-    })
-  }
-  const iterator = payloads[Symbol.asyncIterator]()
-  return Effect.promise(async () => {
-    const page: Array<unknown> = []
-    while (page.length < size) {
-      const item = await iterator.next()
-      if (item.done === true) break
-      page.push(item.value)
-    }
-    return page
-  })
+/** What became of a page. */
+interface StoredPage {
+  readonly stored: ReadonlyArray<JobId>
+  readonly failure: NatsError | undefined
 }
 
 /** Makes the operation for a namespace. */
@@ -87,31 +65,36 @@ export const make = (
   writer: Writer,
 ): (
   definition: Definition,
-  payloads: Payloads<unknown>,
+  payloads: PayloadSource.Payloads<unknown>,
   options?: EnqueueManyOptions,
 ) => Effect.Effect<ReadonlyArray<JobId>, EnqueueError | PartlyEnqueued> => {
-  /** Encodes a page; all of it is checked before any of it is stored. */
-  const encodePage = Effect.fnUntraced(function* (
+  /** Reads and encodes a page, an empty one at the end: all is checked before any is stored. */
+  const nextPage = Effect.fnUntraced(function* (
+    source: PayloadSource.PayloadSource,
     definition: Definition,
     template: Uint8Array,
-    payloads: ReadonlyArray<unknown>,
     offset: number,
+    most: { readonly jobs: number; readonly bytes: number },
   ) {
     const messages: Array<Uint8Array> = []
-    for (let index = 0; index < payloads.length; index++) {
-      const field = `payload[${offset + index}]`
-      messages.push(yield* writer.encode(definition, template, payloads[index], field))
+    let bytes = 0
+    while (messages.length < most.jobs && bytes < most.bytes) {
+      const field = `payload[${offset + messages.length}]`
+      const item = yield* source.next(field)
+      if (item.done === true) break
+      const message = yield* writer.encode(definition, template, item.value, field)
+      messages.push(message)
+      bytes += message.length
     }
     return { ids: messages.map(() => writer.newId()), messages }
   })
 
-  /** Stores a page in the pipeline and adds the ids of what was stored. */
+  /** Stores a page in the pipeline. */
   const storePage = (
     page: Page,
     to: Route,
     due: number | undefined,
-    ids: Array<JobId>,
-  ): Effect.Effect<void, NatsError> =>
+  ): Effect.Effect<StoredPage> =>
     Effect.callback((resume) => {
       const failures = new Map<number, NatsError>()
       let left = page.ids.length
@@ -121,9 +104,9 @@ export const make = (
           const failure = failureOf(ack)
           if (failure !== undefined) failures.set(index, failure)
           if (--left > 0) return
-          for (const [at, id] of page.ids.entries()) if (!failures.has(at)) ids.push(id)
+          const stored = page.ids.filter((_, at) => !failures.has(at))
           const [first] = failures.values()
-          resume(first === undefined ? Effect.void : Effect.fail(first))
+          resume(Effect.succeed({ stored, failure: first }))
         })
       }
     })
@@ -138,7 +121,7 @@ export const make = (
       ...writer.publication(messageId, to, page.messages[index] as Uint8Array, due),
       messageId,
     }))
-    return Effect.map(AtomicBatch.publish(wire.nats.connection, batch, patienceMillis), () => {
+    return Effect.map(AtomicBatch.publish(wire.nats.connection, batch, writer.patience), () => {
       for (const id of page.ids) ids.push(id)
     })
   }
@@ -156,7 +139,15 @@ export const make = (
     if (to instanceof InvalidOptions) return yield* to
     const due = writer.dueOf(options)
     if (due instanceof InvalidOptions) return yield* due
-    if (!isPayloads(payloads)) {
+    const { atomic = false } = options
+    if (typeof atomic !== "boolean") {
+      return yield* new InvalidOptions({
+        field: "atomic",
+        value: show(atomic),
+        reason: "it is true or false",
+      })
+    }
+    if (!PayloadSource.isPayloads(payloads)) {
       return yield* new InvalidOptions({
         field: "payloads",
         value: show(payloads),
@@ -164,22 +155,27 @@ export const make = (
       })
     }
     if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
-    const atomic = options.atomic === true
+    const source = PayloadSource.make(definition.name, payloads)
     const ids: Array<JobId> = []
-    const storing: Array<Fiber.Fiber<void, NatsError>> = []
-    const settle = (atMost: number): Effect.Effect<void, NatsError> =>
-      Effect.suspend(() => {
-        const first = storing.length > atMost ? storing.shift() : undefined
-        return first === undefined ? Effect.void : Effect.andThen(Fiber.join(first), settle(atMost))
-      })
+    const storing: Array<Fiber.Fiber<StoredPage>> = []
+    /** Takes what became of pages in their order, whichever was settled first. */
+    const settle = Effect.fnUntraced(function* (atMost: number) {
+      let failure: NatsError | undefined
+      while (storing.length > atMost) {
+        const page = yield* Fiber.join(storing.shift() as Fiber.Fiber<StoredPage>)
+        for (const id of page.stored) ids.push(id)
+        failure ??= page.failure
+      }
+      if (failure !== undefined) return yield* Effect.fail(failure)
+    })
     const storeAll = Effect.gen(function* () {
-      const nextPage = pagesOf(payloads, atomic ? maxAtomicBatch + 1 : pageSize)
+      const most = atomic ? atomicPage : ordinaryPage
       for (let offset = 0;;) {
-        const raw = yield* nextPage
-        if (raw.length === 0) break
-        if (atomic && raw.length > maxAtomicBatch) return yield* tooManyAtOnce
-        const page = yield* encodePage(definition, to.template, raw, offset)
-        offset += raw.length
+        const page = yield* nextPage(source, definition, to.template, offset, most)
+        const { length } = page.ids
+        if (length === 0) break
+        if (atomic && length > maxAtomicBatch) return yield* tooManyAtOnce
+        offset += length
         if (atomic) {
           yield* storeAtomically(page, to, due, ids)
           break
@@ -187,17 +183,18 @@ export const make = (
         // One page is encoded while two are on their way; never more are in memory.
         yield* settle(1)
         storing.push(
-          yield* Effect.forkChild(storePage(page, to, due, ids), { startImmediately: true }),
+          yield* Effect.forkChild(storePage(page, to, due), { startImmediately: true }),
         )
       }
       yield* settle(0)
     })
     return yield* storeAll.pipe(
+      Effect.ensuring(source.close),
       Effect.as(ids),
       Effect.catch((error: EnqueueError) =>
         // What is on its way is stored all the same, so the error must know of it.
         Effect.andThen(
-          Effect.forEach(storing, Fiber.await, { discard: true }),
+          Effect.ignore(settle(0)),
           Effect.suspend(() =>
             Effect.fail(ids.length === 0 ? error : new PartlyEnqueued({ stored: ids, error }))
           ),

@@ -80,7 +80,7 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
   ) => Effect.Effect<JobId, EnqueueError, Client>
   /**
    * Stores many jobs and gives their ids, in bounded memory apart from these. Payloads are checked
-   * in pages of 1,000 before a page is stored; after a failure `PartlyEnqueued` lists what is.
+   * in pages of up to 1,000 before a page is stored; after a failure `PartlyEnqueued` lists what is.
    */
   readonly enqueueMany: (
     payloads: Payloads<P>,

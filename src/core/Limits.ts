@@ -3,8 +3,8 @@
 /** Longest queue name, group and caller-chosen id. The longest subject stays below the server's 255. */
 export const maxNameLength = 64
 
-/** Most messages that one atomic JetStream batch holds; 1,000 exactly fails below server 2.14.3. */
-export const maxAtomicBatch = 999
+/** Most messages that one atomic JetStream batch holds. */
+export const maxAtomicBatch = 1_000
 
 /** Latest instant the server's schedules can keep: it counts nanoseconds in 64 bits. */
 export const maxInstantMillis: number = Date.UTC(2262, 0, 1)
