@@ -40,7 +40,8 @@ interface Entry {
   readonly publication: Publication
   readonly callback: (ack: Ack) => void
   readonly size: number
-  readonly begun: number
+  /** When the caller's patience ends. */
+  readonly end: number
   sent: number
   tries: number
   token: string
@@ -83,13 +84,17 @@ export class Publisher {
   readonly #connection: NatsConnection
   readonly #inbox: string
   readonly #subscription: Subscription
+  /** Sent and not answered, by token, in the order of sending. */
   readonly #outstanding = new Map<string, Entry>()
-  readonly #line: Array<Entry> = []
+  /** Answered without a decision, waiting to be sent again. */
+  readonly #later = new Map<Entry, ReturnType<typeof setTimeout>>()
+  #line: Array<Entry> = []
   #lineStart = 0
-  readonly #later = new Set<ReturnType<typeof setTimeout>>()
   readonly #window: number
   readonly #windowBytes: number
   readonly #answerWithin: number
+  /** Messages in the window, and their bytes: outstanding, or to be sent again. */
+  #admitted = 0
   #bytes = 0
   #counter = 0
   #timer: ReturnType<typeof setInterval> | undefined
@@ -110,7 +115,7 @@ export class Publisher {
 
   /** Messages that are not settled yet, the waiting ones included. */
   get pending(): number {
-    return this.#outstanding.size + (this.#line.length - this.#lineStart) + this.#later.size
+    return this.#admitted + this.#line.length - this.#lineStart
   }
 
   /** Publishes; `callback` is called exactly once, never before this call returns. */
@@ -119,13 +124,13 @@ export class Publisher {
       publication,
       callback,
       size: publication.payload.length + publication.subject.length,
-      begun: performance.now(),
+      end: performance.now() + (publication.patience ?? Number.POSITIVE_INFINITY),
       sent: 0,
       tries: 0,
       token: "",
     }
     if (this.#closed) queueMicrotask(() => callback({ _tag: "Unknown" }))
-    else if (this.#hasRoom()) this.#send(entry)
+    else if (this.#line.length === 0 && this.#hasRoom()) this.#admit(entry)
     else this.#line.push(entry)
   }
 
@@ -134,10 +139,7 @@ export class Publisher {
    * more and is sent again at once.
    */
   reconnected(): void {
-    const entries = [...this.#outstanding.values()]
-    this.#outstanding.clear()
-    this.#bytes = 0
-    for (const entry of entries) this.#retry(entry, 0)
+    for (const entry of [...this.#outstanding.values()]) this.#again(entry)
   }
 
   /** Ends the publisher; whatever isn't settled becomes `Unknown`. */
@@ -145,16 +147,29 @@ export class Publisher {
     this.#closed = true
     this.#subscription.unsubscribe()
     clearInterval(this.#timer)
-    for (const timer of this.#later) clearTimeout(timer)
-    const entries = [...this.#outstanding.values(), ...this.#line.slice(this.#lineStart)]
+    for (const timer of this.#later.values()) clearTimeout(timer)
+    const entries = [
+      ...this.#outstanding.values(),
+      ...this.#later.keys(),
+      ...this.#line.slice(this.#lineStart),
+    ]
     this.#outstanding.clear()
-    this.#line.length = 0
+    this.#later.clear()
+    this.#admitted = 0
+    this.#line = []
     this.#lineStart = 0
     for (const entry of entries) entry.callback({ _tag: "Unknown" })
   }
 
   #hasRoom(): boolean {
-    return this.#outstanding.size < this.#window && this.#bytes < this.#windowBytes
+    return this.#admitted < this.#window && this.#bytes < this.#windowBytes
+  }
+
+  #admit(entry: Entry): void {
+    this.#admitted++
+    this.#bytes += entry.size
+    this.#timer ??= setInterval(() => this.#expire(), Math.min(1_000, this.#answerWithin))
+    this.#send(entry)
   }
 
   #send(entry: Entry): void {
@@ -164,8 +179,6 @@ export class Publisher {
     entry.sent = performance.now()
     entry.token = (this.#counter++).toString(36)
     this.#outstanding.set(entry.token, entry)
-    this.#bytes += entry.size
-    this.#timer ??= setInterval(() => this.#expire(), Math.min(1_000, this.#answerWithin))
     const reply = this.#inbox + entry.token
     try {
       if (condition === undefined && headers === undefined) {
@@ -198,23 +211,22 @@ export class Publisher {
       this.#settle(entry, { _tag: "Conflict", repeated: entry.tries > 1 })
     } else if (code === 0 || repeatable.has(code)) {
       // No code: nobody answered for the stream (no responders), or it has no leader right now.
-      this.#forget(entry)
-      this.#retry(entry, Math.min(1_000, 10 * 2 ** Math.min(entry.tries, 7)))
+      this.#again(entry, Math.min(1_000, 10 * 2 ** Math.min(entry.tries, 7)))
     } else {
       this.#settle(entry, { _tag: "Refused", code, description })
     }
   }
 
-  #forget(entry: Entry): boolean {
-    if (!this.#outstanding.delete(entry.token)) return false
-    this.#bytes -= entry.size
-    return true
+  #settle(entry: Entry, ack: Ack): void {
+    if (this.#outstanding.delete(entry.token)) this.#finish(entry, ack)
   }
 
-  #settle(entry: Entry, ack: Ack): void {
-    if (!this.#forget(entry)) return
-    if (this.#lineStart < this.#line.length) this.#advance()
-    if (this.#outstanding.size === 0) {
+  /** The one place where an admitted message leaves the window. */
+  #finish(entry: Entry, ack: Ack): void {
+    this.#admitted--
+    this.#bytes -= entry.size
+    if (this.#line.length > 0) this.#advance()
+    if (this.#admitted === 0) {
       clearInterval(this.#timer)
       this.#timer = undefined
     }
@@ -223,10 +235,10 @@ export class Publisher {
 
   #advance(): void {
     while (this.#lineStart < this.#line.length && this.#hasRoom()) {
-      this.#send(this.#line[this.#lineStart++] as Entry)
+      this.#admit(this.#line[this.#lineStart++] as Entry)
     }
     if (this.#lineStart === this.#line.length) {
-      this.#line.length = 0
+      this.#line = []
       this.#lineStart = 0
     } else if (this.#lineStart > 1_024) {
       this.#line.splice(0, this.#lineStart)
@@ -234,27 +246,30 @@ export class Publisher {
     }
   }
 
-  #retry(entry: Entry, delay: number): void {
-    const { patience } = entry.publication
-    if (patience !== undefined && performance.now() + delay - entry.begun > patience) {
-      return entry.callback({ _tag: "Unknown" })
-    }
+  /** Sends an outstanding message again, unless a callback before has closed the publisher. */
+  #again(entry: Entry, delay = 0): void {
+    if (!this.#outstanding.delete(entry.token)) return
+    if (performance.now() + delay > entry.end) return this.#finish(entry, { _tag: "Unknown" })
     if (delay === 0) return this.#send(entry)
     const timer = setTimeout(() => {
-      this.#later.delete(timer)
-      if (this.#closed) entry.callback({ _tag: "Unknown" })
-      else this.#send(entry)
+      this.#later.delete(entry)
+      this.#send(entry)
     }, delay)
-    this.#later.add(timer)
+    this.#later.set(entry, timer)
   }
 
+  /** Sends again what got no answer in time; ends what nobody wants to wait for any longer. */
   #expire(): void {
-    const before = performance.now() - this.#answerWithin
-    for (const entry of this.#outstanding.values()) {
-      // The map keeps the order of sending.
-      if (entry.sent > before) break
-      this.#forget(entry)
-      this.#retry(entry, 0)
+    const now = performance.now()
+    const waiting = this.#line.slice(this.#lineStart)
+    const impatient = waiting.filter((entry) => entry.end < now)
+    if (impatient.length > 0) {
+      this.#line = waiting.filter((entry) => entry.end >= now)
+      this.#lineStart = 0
+      for (const entry of impatient) entry.callback({ _tag: "Unknown" })
+    }
+    for (const entry of [...this.#outstanding.values()]) {
+      if (entry.sent + this.#answerWithin <= now || entry.end < now) this.#again(entry)
     }
   }
 }
