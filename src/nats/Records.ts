@@ -28,22 +28,20 @@ export const parse = (
       : [{ subject, stored, envelope }]
   })
 
+const newestOf = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined =>
+  messages.reduce<JobMessage | undefined>(
+    (newest, message) =>
+      newest === undefined || message.stored.sequence > newest.stored.sequence ? message : newest,
+    undefined,
+  )
+
 /**
  * The message that counts among those of one job: a final one wins over every other, whatever is
  * newer, except over those that a requeue made after it; else the newest.
  */
 export const current = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined => {
-  let newest: JobMessage | undefined
-  let final: JobMessage | undefined
-  for (const message of messages) {
-    const { sequence } = message.stored
-    if (newest === undefined || sequence > newest.stored.sequence) newest = message
-    if (isRecord(message.subject) && (final === undefined || sequence > final.stored.sequence)) {
-      final = message
-    }
-  }
-  return newest === undefined || final === undefined ||
-      newest.envelope.progress.after >= final.stored.sequence
-    ? newest
-    : final
+  const final = newestOf(messages.filter(({ subject }) => isRecord(subject)))
+  return final === undefined ? newestOf(messages) : newestOf(
+    messages.filter(({ envelope }) => envelope.progress.after >= final.stored.sequence),
+  ) ?? final
 }
