@@ -119,15 +119,12 @@ const make = Effect.gen(function* () {
 
   const schedule: Client["schedule"] = (definition, payload, options) =>
     Effect.suspend(() => {
-      const missing = options.delay === undefined && options.at === undefined
-        ? new InvalidOptions({
-          field: "delay",
-          value: "undefined",
-          reason: "schedule needs a delay or an instant (at)",
-        })
-        : undefined
-      const refused = missing ?? checkKeys("options", options, scheduleKeys)
+      const refused = checkKeys("options", options, scheduleKeys)
       if (refused !== undefined) return Effect.fail(refused)
+      if (options.delay === undefined && options.at === undefined) {
+        const reason = "schedule needs a delay or an instant (at)"
+        return Effect.fail(new InvalidOptions({ field: "delay", value: "undefined", reason }))
+      }
       const due = writer.dueOf(options)
       return due instanceof InvalidOptions
         ? Effect.fail(due)

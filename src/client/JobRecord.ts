@@ -155,6 +155,11 @@ export const fromMessage: <P, A, E>(
         ({ path, reason }: Mismatch) =>
           new UnreadableRecord({ id: subject.id, field: field + path, reason }),
       )
+    // No payload takes no bytes: this is a record that would not have fitted with its input.
+    if (envelope.payload.length === 0 && decoders !== plainDecoders) {
+      const reason = "the record was too large to keep its input"
+      return yield* new UnreadableRecord({ id: subject.id, field: "payload", reason })
+    }
     const attempts: Array<AttemptRecord<E>> = []
     for (const [index, attempt] of progress.history.entries()) {
       attempts.push({

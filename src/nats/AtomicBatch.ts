@@ -4,6 +4,7 @@ import type { NatsConnection } from "nats"
 import * as Api from "./Api.ts"
 import { type NatsError, Rejected, repeatable, Unavailable } from "./errors.ts"
 import { rawHeaders } from "./Publisher.ts"
+import { duplicateWindowMillis } from "./TopologyPlan.ts"
 
 /** A message of the batch. */
 export interface BatchMessage {
@@ -17,6 +18,9 @@ export interface BatchMessage {
 
 const duplicateInBatch = 10201
 const pauseMillis = 200
+
+/** Repetitions end, the last one's answer included, before the server forgets the message ids. */
+const longestMillis = duplicateWindowMillis - 2 * Api.requestTimeoutMillis
 
 let counter = 0
 const batchPrefix = crypto.randomUUID().slice(0, 18)
@@ -75,14 +79,15 @@ const attempt = (
 
 /**
  * Stores all messages or none. A try without an answer is repeated with the same message ids until
- * `patienceMillis` are over; then it fails with `Unavailable` and may be stored, or not.
+ * `patienceMillis`, at most 20 seconds, are over; then it fails with `Unavailable` and may be stored,
+ * or not.
  */
 export const publish = (
   connection: NatsConnection,
   messages: ReadonlyArray<BatchMessage>,
   patienceMillis: number,
 ): Effect.Effect<void, NatsError> => {
-  const end = performance.now() + patienceMillis
+  const end = performance.now() + Math.min(patienceMillis, longestMillis)
   const loop: Effect.Effect<void, NatsError> = Effect.catchTag(
     attempt(connection, messages),
     "Unavailable",
