@@ -20,21 +20,33 @@ import * as ServerBinary from "../src/nats/ServerBinary.ts"
 
 const sleep = (millis: number) => new Promise<void>((done) => setTimeout(done, millis))
 
-/** Runs an Effect to its end; a failure becomes an error whose message is the whole cause. */
-export const run = async <A>(self: Effect.Effect<A, unknown, Scope.Scope>): Promise<A> => {
-  const exit = await Effect.runPromiseExit(Effect.scoped(self))
+/**
+ * Runs an Effect to its end; a failure becomes an error whose message is the whole cause. When it
+ * takes longer than `timeout` ms it is interrupted, so that its scope is closed all the same.
+ */
+export const run = async <A>(
+  self: Effect.Effect<A, unknown, Scope.Scope>,
+  timeout = 30_000,
+): Promise<A> => {
+  const controller = new AbortController()
+  const timer = setTimeout(() => controller.abort(), timeout)
+  const exit = await Effect.runPromiseExit(Effect.scoped(self), { signal: controller.signal })
+  clearTimeout(timer)
   if (Exit.isSuccess(exit)) return exit.value
-  throw new Error(Cause.pretty(exit.cause), { cause: Cause.squash(exit.cause) })
+  const late = controller.signal.aborted ? `interrupted after ${timeout} ms\n` : ""
+  throw new Error(late + Cause.pretty(exit.cause), { cause: Cause.squash(exit.cause) })
 }
 
-/** `it` for an Effect with a scope. */
+/** `it` for an Effect with a scope; 30 seconds unless `timeout` says more. */
 export const effect = (
   name: string,
   body: () => Effect.Effect<unknown, unknown, Scope.Scope>,
   options: { readonly timeout?: number } = {},
 ): void => {
-  it(name, { timeout: options.timeout ?? 30_000 }, async () => {
-    await run(body())
+  const timeout = options.timeout ?? 30_000
+  // The runner's own limit comes after ours: it would leave the scope open.
+  it(name, { timeout: timeout + 15_000 }, async () => {
+    await run(body(), timeout)
   })
 }
 

@@ -356,6 +356,8 @@ describe("EmbeddedServer shared by processes", () => {
           Effect.callback<ReturnType<typeof createServer>>((resume) => {
             const port = Number(before.address?.split(":")[1])
             const taker = createServer((socket) => socket.destroy())
+            // Another test's server may have got the port first, which serves as well.
+            taker.once("error", () => resume(Effect.succeed(taker)))
             taker.listen(port, "127.0.0.1", () => resume(Effect.succeed(taker)))
           }),
           (taker) => Effect.sync(() => taker.close()),
