@@ -33,7 +33,7 @@ const until = (pool: Pool, done: () => boolean): Effect.Effect<void> =>
 const drain = Effect.fnUntraced(function* (pool: Pool) {
   pool.draining = true
   pool.options.emit({ _tag: "DrainStarted", queue: pool.options.name, running: pool.running })
-  yield* Effect.promise(() => pool.puller.drain())
+  yield* Effect.timeoutOption(Effect.promise(() => pool.puller.drain()), lastStepMillis)
   pool.giveBackWaiting()
   yield* Effect.timeoutOption(until(pool, () => pool.running === 0), pool.options.graceMillis)
   yield* pool.interruptAll

@@ -69,7 +69,10 @@ const life: (
     const lanes: Array<Lane> = []
     for (const [index, queue] of queues.entries()) {
       for (let partition = 0; partition < wire.partitions; partition++) {
-        const consumers = yield* wire.ensureQueue(queue, partition)
+        const consumers = yield* Effect.retry(wire.ensureQueue(queue, partition), {
+          while: ({ _tag }) => _tag === "Unavailable",
+          schedule: Schedule.spaced("1 second"),
+        })
         for (const lane of lanesOfQueue) {
           const consumer = consumers[lane]
           if (consumer === undefined) continue

@@ -3,11 +3,19 @@
  * job with it again and the blame is clear. One per server, shared by all its pools.
  */
 
+/**
+ * Longest time that a job waits for the process to be empty, and keeps others from starting. After it
+ * the job starts beside jobs that take long, but never beside another isolated one, so that the blame
+ * stays clear.
+ */
+const patienceMillis = 30_000
+
 /** Counts what runs, and keeps everything else from starting around an isolated job. */
 export class Isolation {
   #running = 0
   #alone = 0
-  readonly #wanting = new Set<object>()
+  readonly #wanting: Map<object, { since: number; timer: ReturnType<typeof setTimeout> }> =
+    new Map()
   readonly #listeners = new Set<() => void>()
 
   /** Whether an ordinary job may start now. */
@@ -17,18 +25,22 @@ export class Isolation {
 
   /** Asks for the process. While anybody asks, nothing ordinary starts. */
   want(job: object): void {
-    this.#wanting.add(job)
+    if (this.#wanting.has(job)) return
+    const timer = setTimeout(() => this.#changed(), patienceMillis)
+    this.#wanting.set(job, { since: performance.now(), timer })
   }
 
   /** Whether this job, having asked, may start now. */
   mayStartAlone(job: object): boolean {
-    return this.#wanting.has(job) && this.#running === 0
+    const wish = this.#wanting.get(job)
+    return wish !== undefined && this.#alone === 0 &&
+      (this.#running === 0 || performance.now() - wish.since >= patienceMillis)
   }
 
   /** A job starts. */
   enter(job: object): void {
     this.#running++
-    if (this.#wanting.delete(job)) this.#alone++
+    if (this.#withdraw(job)) this.#alone++
   }
 
   /** A job has ended. */
@@ -47,5 +59,14 @@ export class Isolation {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  #withdraw(job: object): boolean {
+    clearTimeout(this.#wanting.get(job)?.timer)
+    return this.#wanting.delete(job)
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener()
   }
 }

@@ -27,6 +27,7 @@ export const childSpec = (
       strategy: "restForOne",
       intensity: 10,
       period: "1 minute",
+      backoff: { initial: "100 millis", max: "5 seconds" },
       children: [
         { id: "workers", start: Workers.start(pool) },
         { id: "lease", start: Lease.start(pool) },
