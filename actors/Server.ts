@@ -23,9 +23,12 @@ import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
 import * as Wire from "../src/nats/Wire.ts"
+import * as Subjects from "../src/nats/Subjects.ts"
+import { defaultAckWaitMillis } from "../src/nats/TopologyPlan.ts"
 import * as Controller from "./Controller.ts"
 import type { Emit } from "./Event.ts"
 import { Isolation } from "./Isolation.ts"
+import * as Janitor from "./Janitor.ts"
 import type { IntensityExceeded, StartFailed } from "./kit/errors.ts"
 import * as Report from "./kit/Report.ts"
 import * as Supervisor from "./kit/Supervisor.ts"
@@ -112,6 +115,26 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     pools: resolved.pools.map(({ queues, slots }) => ({ queues, slots })),
     jobs: [...handlers.keys()],
   }
+  const retentions = new Map<string, { name: string; ageMillis: number; count: number }>()
+  if (resolved.retention !== undefined) {
+    retentions.set(Subjects.commonRetention, { name: "", ...resolved.retention })
+  }
+  for (const { definition: { name, retention, retentionClass } } of handlers.values()) {
+    if (retention !== undefined && retentionClass !== undefined) {
+      retentions.set(retentionClass, { name, ...retention })
+    }
+  }
+  const [consumer] = yield* wire.ensureQueue(resolved.pools[0]?.queues[0] ?? "default", 0)
+  const ackWaitMillis = consumer?.ackWaitMillis ?? defaultAckWaitMillis
+  const services = Supervisor.childSpec({
+    id: "services",
+    strategy: "oneForOne",
+    intensity: 5,
+    period: "1 minute",
+    children: [
+      { id: "janitor", start: Janitor.start({ wire, emit, retentions, ackWaitMillis }) },
+    ],
+  })
   const queues = Supervisor.childSpec({
     id: "queues",
     strategy: "oneForOne",
@@ -142,6 +165,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     children: [
       { id: "presence", start: Presence.start(wire, description) },
       { id: "controller", start: Controller.start(wire, id, pools) },
+      services,
       queues,
     ],
   })

@@ -1,7 +1,6 @@
 /** How a server is set up, checked before it touches anything. */
 import * as Duration from "effect/Duration"
 import {
-  commonRetention,
   type ResolvedRetention,
   resolveRetention,
   type Retention,
@@ -24,7 +23,10 @@ export interface ServerOptions {
   readonly gracePeriod?: Duration.Input | undefined
   /** Name for people, the first part of the server's id; default the host's name. */
   readonly name?: string | undefined
-  /** How long records are kept whose definitions don't say; default 24 hours, 100,000 records. */
+  /**
+   * How long records are kept whose definitions don't say; default 24 hours, 100,000 records. It holds
+   * for the whole namespace: the last server that was started with one has the last word.
+   */
   readonly retention?: Retention | undefined
   /** Takes everything that happens; called synchronously. */
   readonly onEvent?: Emit | undefined
@@ -42,7 +44,8 @@ export interface Resolved {
   readonly pools: ReadonlyArray<PoolSpec>
   readonly graceMillis: number
   readonly name: string | undefined
-  readonly retention: ResolvedRetention
+  /** Only when the options say so: then it holds for the whole namespace. */
+  readonly retention: ResolvedRetention | undefined
   readonly onEvent: Emit | undefined
 }
 
@@ -112,7 +115,7 @@ export const resolve = (options: ServerOptions): Resolved | InvalidOptions => {
   const name = options.name === undefined ? undefined : checkName("name", options.name)
   if (name !== undefined) return name
   const retention = options.retention === undefined
-    ? commonRetention
+    ? undefined
     : resolveRetention(options.retention)
   if (retention instanceof InvalidOptions) return retention
   return { pools, graceMillis: grace, name: options.name, retention, onEvent: options.onEvent }
