@@ -2,7 +2,7 @@
 import { programs } from "./contestants.ts"
 import { openArena } from "./support/arena.ts"
 import { progress, readOptions } from "./support/options.ts"
-import { cpuSeconds, residentMiB, startProgram } from "./support/process.ts"
+import { childOf, cpuSeconds, residentMiB, startProgram } from "./support/process.ts"
 import { environmentOf, type WorkerProgram } from "./support/program.ts"
 import { summarize } from "./support/statistics.ts"
 import { decimal, table } from "./support/table.ts"
@@ -23,11 +23,9 @@ const measure = async (worker: WorkerProgram) => {
   await program.ready
   const readyAfter = performance.now() - starting
   await sleep(settleMillis)
-  const [own, nats, begin] = [
-    cpuSeconds(program.pid),
-    cpuSeconds(arena.server.pid),
-    performance.now(),
-  ]
+  // A program that brings its own NATS server has started it.
+  const natsPid = childOf(program.pid) ?? arena.server.pid
+  const [own, nats, begin] = [cpuSeconds(program.pid), cpuSeconds(natsPid), performance.now()]
   const resident: Array<number> = []
   for (let second = 0; second < options.seconds; second++) {
     await sleep(1_000)
@@ -38,8 +36,9 @@ const measure = async (worker: WorkerProgram) => {
     name: worker.name,
     readyAfterMillis: readyAfter,
     cpuPercent: (cpuSeconds(program.pid) - own) / seconds * 100,
-    serverCpuPercent: (cpuSeconds(arena.server.pid) - nats) / seconds * 100,
+    serverCpuPercent: (cpuSeconds(natsPid) - nats) / seconds * 100,
     residentMiB: summarize(resident),
+    serverResidentMiB: residentMiB(natsPid),
   }
   await program.stop()
   await arena.clear(world)
@@ -56,7 +55,15 @@ await arena.close()
 if (options.json) {
   console.log(JSON.stringify({ benchmark: "idle", machine: arena.machine, options, results }))
 } else {
-  const headings = ["program", "ready ms", "CPU %", "RSS MiB", "most", "nats-server CPU %"]
+  const headings = [
+    "program",
+    "ready ms",
+    "CPU %",
+    "RSS MiB",
+    "most",
+    "nats-server CPU %",
+    "its RSS",
+  ]
   const rows = results.map((result) => [
     result.name,
     decimal(result.readyAfterMillis, 0),
@@ -64,6 +71,7 @@ if (options.json) {
     decimal(result.residentMiB.median, 0),
     decimal(result.residentMiB.max, 0),
     decimal(result.serverCpuPercent, 2),
+    decimal(result.serverResidentMiB, 0),
   ])
   console.log(`\n${table(headings, rows)}`)
   console.log("\nCPU in percent of one core.")

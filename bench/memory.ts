@@ -10,7 +10,9 @@ import { decimal, table, whole } from "./support/table.ts"
 import { sleep } from "./support/time.ts"
 
 const options = readOptions({ jobs: 200_000 })
-const chosen = programs.filter(({ name }) => name.includes(options.only))
+const chosen = programs.filter(({ feed, name }) =>
+  feed !== undefined && name.includes(options.only)
+)
 const arena = await openArena(options)
 const slices = 20
 
@@ -23,7 +25,7 @@ const measure = async (worker: WorkerProgram) => {
   const atStart = residentMiB(program.pid)
   const points: Array<readonly [jobs: number, mebibytes: number]> = []
   for (let slice = 1; slice <= slices; slice++) {
-    await worker.feed(world, jobs)
+    await worker.feed?.(world, jobs)
     await untilDrained(arena.connection, world.namespace)
     await sleep(200)
     points.push([slice * jobs, residentMiB(program.pid)])

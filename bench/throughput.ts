@@ -2,6 +2,7 @@
 import process from "node:process"
 import { workloads } from "./contestants.ts"
 import { openArena } from "./support/arena.ts"
+import { newestSize } from "./support/jobs.ts"
 import { progress, readOptions } from "./support/options.ts"
 import { cpuSeconds } from "./support/process.ts"
 import { spread, summarize } from "./support/statistics.ts"
@@ -14,6 +15,9 @@ interface Sample {
   readonly jobsPerSecond: number
   readonly clientMicros: number
   readonly serverMicros: number
+  /** Bytes of a job's message, and of a record's. */
+  readonly jobBytes: number | undefined
+  readonly recordBytes: number | undefined
 }
 
 const options = readOptions({ runs: 5, jobs: 50_000 })
@@ -33,6 +37,8 @@ const measure = async (workload: Workload, jobs: number): Promise<Sample> => {
   const count = workload.count(jobs)
   const world = arena.world()
   const run = await workload.setup(world, count)
+  const sizeOf = (state: string) => newestSize(arena.connection, world.namespace, state)
+  const waiting = await sizeOf("ready")
   await collectGarbage()
   // Longer than the sync interval: what the setup stored is on the disk when the clock starts.
   await sleep(1_100)
@@ -40,10 +46,14 @@ const measure = async (workload: Workload, jobs: number): Promise<Sample> => {
   const started = performance.now()
   await run.go()
   const seconds = (performance.now() - started) / 1_000
+  const clientMicros = (ownCpuSeconds() - client) / count * 1e6
+  const serverMicros = (cpuSeconds(server.pid) - nats) / count * 1e6
   const sample = {
     jobsPerSecond: count / seconds,
-    clientMicros: (ownCpuSeconds() - client) / count * 1e6,
-    serverMicros: (cpuSeconds(server.pid) - nats) / count * 1e6,
+    clientMicros,
+    serverMicros,
+    jobBytes: waiting ?? await sizeOf("ready"),
+    recordBytes: await sizeOf("succeeded"),
   }
   await run.verify()
   await run.close()
@@ -71,6 +81,8 @@ const results = chosen.map((workload) => {
   return {
     name: workload.name,
     jobs: workload.count(options.jobs),
+    jobBytes: own[0]?.jobBytes,
+    recordBytes: own[0]?.recordBytes,
     jobsPerSecond: summarize(own.map((sample) => sample.jobsPerSecond)),
     clientMicros: summarize(own.map((sample) => sample.clientMicros)).median,
     serverMicros: summarize(own.map((sample) => sample.serverMicros)).median,
@@ -89,6 +101,8 @@ if (options.json) {
   const headings = [
     "workload",
     "jobs",
+    "job B",
+    "record B",
     "jobs/s",
     "spread",
     "best",
@@ -100,6 +114,8 @@ if (options.json) {
   const rows = results.map((result) => [
     result.name,
     whole(result.jobs),
+    decimal(result.jobBytes, 0),
+    decimal(result.recordBytes, 0),
     whole(result.jobsPerSecond.median),
     `± ${percent(spread(result.jobsPerSecond))}`,
     whole(result.jobsPerSecond.max),
@@ -109,5 +125,5 @@ if (options.json) {
     result.reference ?? "",
   ])
   console.log(`\n${table(headings, rows)}`)
-  console.log("\nMedians; client and server: processor time per job.")
+  console.log("\nMedians; B: bytes of the message; client and server: processor time per job.")
 }

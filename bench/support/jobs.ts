@@ -147,3 +147,18 @@ export const untilDrained = async (
     if (info.num_pending === 0 && info.num_ack_pending === 0) return
   }
 }
+
+/** Bytes of the body of the newest message in a state; `undefined` without one. */
+export const newestSize = async (
+  connection: NatsConnection,
+  namespace: string,
+  state: string,
+): Promise<number | undefined> => {
+  const query = { last_by_subj: `pf.${namespace}.0.${state}.>` }
+  const request = api<{ readonly message: { readonly data: string } }>(
+    connection,
+    `STREAM.MSG.GET.${jobsStream(namespace, 0)}`,
+    query,
+  )
+  return await request.then(({ message }) => atob(message.data).length, () => undefined)
+}

@@ -1,6 +1,6 @@
 /** Processes from the outside: what they use, and starting programs to be measured. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 
@@ -12,12 +12,30 @@ const ticksPerSecond = (() => {
   }
 })()
 
+/** The fields of a process' state, from the third on. */
+const statOf = (pid: number): ReadonlyArray<string> => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+  // The second field is the name in parentheses, which may hold spaces.
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+}
+
+/** A process that another one has started; `undefined` for none. */
+export const childOf = (parent: number): number | undefined => {
+  if (!existsSync("/proc")) return undefined
+  return readdirSync("/proc").map(Number).find((pid) => {
+    try {
+      return pid > 0 && Number(statOf(pid)[1]) === parent
+    } catch {
+      // It has ended in the meantime.
+      return false
+    }
+  })
+}
+
 /** Processor time that a process has used, in seconds; `NaN` on systems without /proc. */
 export const cpuSeconds = (pid: number): number => {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-    // The second field is the name in parentheses, which may hold spaces.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+    const fields = statOf(pid)
     return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
   } catch {
     return Number.NaN

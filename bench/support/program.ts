@@ -10,8 +10,8 @@ export interface WorkerProgram {
   readonly file: URL
   /** What must exist before it starts. */
   readonly prepare: (world: World) => Promise<void>
-  /** Enqueues jobs for it. */
-  readonly feed: (world: World, count: number) => Promise<void>
+  /** Enqueues jobs for it, or has it enqueue some; nothing for one that is only watched idle. */
+  readonly feed?: (world: World, count: number) => Promise<void>
 }
 
 /** The environment that a program is started with. */
