@@ -34,20 +34,20 @@ const cut = (text: string, length: number): string =>
 export const describe = (
   error: unknown,
 ): { readonly message: string; readonly stack?: string | undefined } => {
-  if (error instanceof Error) {
-    const message = error.message === "" ? error.name : error.message
-    return {
-      message: cut(message, maxMessageLength),
-      stack: error.stack === undefined ? undefined : cut(error.stack, maxStackLength),
-    }
-  }
-  let text: string
+  // Reading an error runs code of the program that threw it.
   try {
-    text = typeof error === "string" ? error : JSON.stringify(error) ?? String(error)
+    if (error instanceof Error) {
+      const { message, name, stack }: { readonly [key in keyof Error]: unknown } = error
+      return {
+        message: cut(String(message === "" ? name : message), maxMessageLength),
+        stack: typeof stack === "string" ? cut(stack, maxStackLength) : undefined,
+      }
+    }
+    const text = typeof error === "string" ? error : JSON.stringify(error) ?? String(error)
+    return { message: cut(text, maxMessageLength) }
   } catch {
-    text = Object.prototype.toString.call(error)
+    return { message: "what was thrown can't be read" }
   }
-  return { message: cut(text, maxMessageLength) }
 }
 
 /** Appends an attempt; of a long history the first five and the last five are kept. */
