@@ -5,9 +5,9 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as KeptAttempt from "../src/core/Attempt.ts"
-import * as Duration from "effect/Duration"
 import { isolateFrom, maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
+import { millisOf } from "../src/core/Time.ts"
 import * as Attempt from "./Attempt.ts"
 import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
@@ -74,9 +74,10 @@ export const start = (pool: Pool): ChildSpec.Start =>
         | undefined
       if (delay === undefined || ended.failure === undefined || decide === undefined) return delay
       const decision = decide(ended.failure.value, delivery.attempt)
-      return typeof decision === "boolean"
-        ? (decision ? delay : undefined)
-        : Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(decision)))
+      if (typeof decision === "boolean") return decision ? delay : undefined
+      const millis = millisOf("retry.decide", decision)
+      if (typeof millis !== "number") throw millis
+      return millis
     }
 
     const transitionOf = (
@@ -178,27 +179,30 @@ export const start = (pool: Pool): ChildSpec.Start =>
       // An attempt that ends at once comes back here from within the loop.
       if (dispatching || pool.draining) return
       dispatching = true
-      for (let at = 0; at < pool.waiting.length;) {
-        const delivery = pool.waiting[at] as Delivery
-        const refusal = refuse(delivery)
-        if (refusal !== undefined) {
+      try {
+        for (let at = 0; at < pool.waiting.length;) {
+          const delivery = pool.waiting[at] as Delivery
+          const refusal = refuse(delivery)
+          if (refusal !== undefined) {
+            pool.waiting.splice(at, 1)
+            settle(delivery, refusal)
+            continue
+          }
+          if (pool.running >= slots) break
+          const alone = delivery.lost >= isolateFrom
+          if (alone) isolation.want(delivery)
+          if (alone ? !isolation.mayStartAlone(delivery) : !isolation.open) {
+            at++
+            continue
+          }
           pool.waiting.splice(at, 1)
-          settle(delivery, refusal)
-          continue
+          const handler = handlers.get(delivery.envelope.name)
+          if (handler !== undefined) begin(delivery, handler)
+          at = 0
         }
-        if (pool.running >= slots) break
-        const alone = delivery.lost >= isolateFrom
-        if (alone) isolation.want(delivery)
-        if (alone ? !isolation.mayStartAlone(delivery) : !isolation.open) {
-          at++
-          continue
-        }
-        pool.waiting.splice(at, 1)
-        const handler = handlers.get(delivery.envelope.name)
-        if (handler !== undefined) begin(delivery, handler)
-        at = 0
+      } finally {
+        dispatching = false
       }
-      dispatching = false
     }
 
     yield* Effect.acquireRelease(
