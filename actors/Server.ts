@@ -12,6 +12,7 @@
  *
  * @module
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -87,6 +88,17 @@ const readyHandlers = (
   return handlers
 }
 
+/** An observer that throws is logged, and can't hurt the actor that told it something. */
+const harmless = (onEvent: Emit | undefined, context: Context.Context<never>): Emit =>
+  onEvent === undefined ? () => {} : (event) => {
+    try {
+      onEvent(event)
+    } catch (defect) {
+      const text = `onEvent threw on ${event._tag}`
+      Effect.runForkWith(context)(Effect.logWarning(text, Cause.die(defect)))
+    }
+  }
+
 const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const resolved = resolve(options)
   if (resolved instanceof InvalidOptions) return yield* resolved
@@ -97,8 +109,8 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const id = idOf(resolved.name)
   const pools = new Map<string, Pool>()
   const isolation = new Isolation()
-  const emit: Emit = resolved.onEvent ?? (() => {})
   const context = yield* Effect.context<never>()
+  const emit = harmless(resolved.onEvent, context)
   const onReport: Report.Observer = (report) => {
     emit({ _tag: "Supervision", report })
     if (Report.isTrouble(report)) {
