@@ -40,10 +40,10 @@ const succeed = (
   value: unknown,
   maxPayload: number,
 ): Effect.Effect<Ended> =>
-  Effect.match(definition.success.encodeShared(value), {
+  Effect.match(definition.success.encode(value), {
     onSuccess: (bytes): Ended => {
       const limit = payloadLimit(maxPayload)
-      return bytes.length <= limit ? { ending: "succeeded", result: bytes.slice() } : {
+      return bytes.length <= limit ? { ending: "succeeded", result: bytes } : {
         ending: "crashed",
         message: `the result takes ${bytes.length} bytes, the limit is ${limit}; ` +
           "store large data elsewhere and return a reference",
@@ -59,11 +59,11 @@ const fail = (
   { definition }: ReadyHandler,
   value: unknown,
 ): Effect.Effect<Ended> =>
-  Effect.match(definition.error.encodeShared(value), {
+  Effect.match(definition.error.encode(value), {
     onSuccess: (bytes): Ended => ({
       ending: "failed",
       ...describe(value),
-      ...(bytes.length <= maxErrorBytes ? { error: bytes.slice() } : {}),
+      ...(bytes.length <= maxErrorBytes ? { error: bytes } : {}),
       failure: { value },
     }),
     onFailure: ({ path, reason }): Ended => ({

@@ -25,7 +25,12 @@ export interface Mismatch {
 
 /** Both directions for one schema. The effects of ordinary schemas are already finished (`Exit`). */
 export interface Codec<A> {
-  /** To bytes that stay valid only until the next encoding; copy them at once. */
+  /** To bytes. */
+  readonly encode: (value: unknown) => Effect.Effect<Uint8Array, Mismatch>
+  /**
+   * To bytes that the next encoding overwrites, if the effect is finished already: to be copied with
+   * the eager operators, since any other step may let another fiber encode first.
+   */
   readonly encodeShared: (value: unknown) => Effect.Effect<Uint8Array, Mismatch>
   /** From bytes. */
   readonly decode: (bytes: Uint8Array) => Effect.Effect<A, Mismatch>
@@ -77,15 +82,24 @@ export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
   const json = Schema.toCodecJson(schema)
   const toJson = SchemaParser.encodeUnknownEffect(json)
   const fromJson = SchemaParser.decodeUnknownEffect(json)
-  const pack = (value: unknown): Effect.Effect<Uint8Array, Mismatch> => {
+  const packWith = (encode: (value: unknown) => Uint8Array) =>
+  (
+    value: unknown,
+  ): Effect.Effect<Uint8Array, Mismatch> => {
     try {
-      return Exit.succeed(MessagePack.encodeShared(value))
+      return Exit.succeed(encode(value))
     } catch (error) {
       return Exit.fail(thrown(error))
     }
   }
+  const pack = packWith(MessagePack.encode)
+  const packShared = packWith(MessagePack.encodeShared)
   return {
-    encodeShared: (value) => Effect.flatMapEager(guarded(() => toJson(value)), pack),
+    encode: (value) => Effect.flatMapEager(guarded(() => toJson(value)), pack),
+    encodeShared: (value) => {
+      const plain = guarded(() => toJson(value))
+      return Effect.flatMapEager(plain, Exit.isExit(plain) ? packShared : pack)
+    },
     decode: (bytes) => {
       let value: unknown
       try {
