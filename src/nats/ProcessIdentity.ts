@@ -3,7 +3,14 @@
  * machine that was restarted is not mistaken for it. Processes leave a file with their identity and
  * touch it every two seconds; whoever reads it can tell whether they still run.
  */
-import { readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from "node:fs"
+import {
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs"
 import { hostname } from "node:os"
 import process from "node:process"
 import { setInterval } from "node:timers"
@@ -49,6 +56,24 @@ const startOf = (pid: number): string | undefined => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   const isDead = fields[0] === "Z" || fields[0] === "X"
   return isDead ? undefined : fields[19] ?? ""
+}
+
+/**
+ * True while a process without a command line is still giving up its files and sockets (Linux). Its
+ * memory, and the command line with it, goes first; its other threads may outlive the first one.
+ */
+export const isEnding = (pid: number): boolean => {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  if (stat === undefined) return false
+  const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  const isKernelThread = parent === "2"
+  if (isKernelThread) return false
+  if (state !== "Z" && state !== "X") return true
+  try {
+    return readdirSync(`/proc/${pid}/task`).length > 1
+  } catch {
+    return false
+  }
 }
 
 const machineName = (): string => {

@@ -20,7 +20,7 @@ import {
 } from "node:fs"
 import { join, resolve } from "node:path"
 import process from "node:process"
-import { exists, readIfThere } from "./ProcessIdentity.ts"
+import { exists, isEnding, readIfThere } from "./ProcessIdentity.ts"
 
 /** Where things are in a data folder. The server keeps its streams in `jetstream` beside them. */
 export interface Folder {
@@ -131,12 +131,14 @@ export const lastConfig = (folder: Folder): string => readIfThere(folder.config)
 
 const hasProc = process.platform === "linux" && readIfThere("/proc/self/cmdline") !== undefined
 
-const runsOnConfig = (pid: number, folder: Folder): boolean =>
-  (readIfThere(`/proc/${pid}/cmdline`) ?? "").split("\0").includes(folder.config)
+const commandLine = (pid: number): string => readIfThere(`/proc/${pid}/cmdline`) ?? ""
 
-/** True while the process of this id is the folder's server. */
+const runsOnConfig = (pid: number, folder: Folder): boolean =>
+  commandLine(pid).split("\0").includes(folder.config)
+
+/** True while the process of this id, known to have been the folder's server, holds anything. */
 export const isServer = (pid: number, folder: Folder): boolean =>
-  hasProc ? runsOnConfig(pid, folder) : exists(pid)
+  hasProc ? runsOnConfig(pid, folder) || commandLine(pid) === "" && isEnding(pid) : exists(pid)
 
 const portsFiles = (folder: Folder): ReadonlyArray<{ readonly pid: number; path: string }> =>
   (existsSync(folder.ports) ? readdirSync(folder.ports) : []).flatMap((name) => {
@@ -158,7 +160,7 @@ const portIn = (text: string): number => {
 export const announced = (folder: Folder): Running | undefined => {
   for (const { pid, path } of portsFiles(folder)) {
     const port = portIn(readIfThere(path) ?? "")
-    if (port > 0 && isServer(pid, folder)) return { pid, port }
+    if (port > 0 && (hasProc ? runsOnConfig(pid, folder) : exists(pid))) return { pid, port }
   }
   return undefined
 }
@@ -178,7 +180,8 @@ export const find = async (
   while (true) {
     const running = announced(folder)
     if (running !== undefined) return running
-    const pid = unannounced(folder)
+    const pid = unannounced(folder) ??
+      portsFiles(folder).find((file) => isServer(file.pid, folder))?.pid
     if (pid === undefined) return undefined
     if (Date.now() > end) {
       await stop(folder, pid)

@@ -341,7 +341,7 @@ describe("EmbeddedServer shared by processes", () => {
   )
 
   effect(
-    "moves to another port, and its users with it, when somebody took the old one",
+    "moves to another port, and its users with it, when the old one is taken",
     () =>
       Effect.gen(function* () {
         const dataDir = yield* dataFolder
@@ -356,9 +356,11 @@ describe("EmbeddedServer shared by processes", () => {
           Effect.callback<ReturnType<typeof createServer>>((resume) => {
             const port = Number(before.address?.split(":")[1])
             const taker = createServer((socket) => socket.destroy())
-            // Another test's server may have got the port first, which serves as well.
-            taker.once("error", () => resume(Effect.succeed(taker)))
-            taker.listen(port, "127.0.0.1", () => resume(Effect.succeed(taker)))
+            const listen = () => taker.listen(port, "127.0.0.1")
+            // The kernel may need a moment to take the port from the killed server.
+            taker.on("error", () => setTimeout(listen, 5))
+            taker.once("listening", () => resume(Effect.succeed(taker)))
+            listen()
           }),
           (taker) => Effect.sync(() => taker.close()),
         )
