@@ -1,6 +1,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import type { Event } from "../../actors/Event.ts"
@@ -9,6 +10,7 @@ import * as Envelope from "../../src/core/Envelope.ts"
 import * as Api from "../../src/nats/Api.ts"
 import * as Retention from "../../src/nats/Retention.ts"
 import { jobsStream } from "../../src/nats/Subjects.ts"
+import * as Topology from "../../src/nats/Topology.ts"
 import { layer as wireLayer, Wire } from "../../src/nats/Wire.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 
@@ -99,8 +101,16 @@ describe("Janitor", () => {
         const wire = yield* connect(server, freshNamespace())
         yield* record(wire)
         yield* record(wire, "_0a")
+        const ages: Array<number> = []
+        wire.nats.connection.subscribe("$JS.API.STREAM.MSG.GET.>", {
+          callback: (_, message) => {
+            const { start_time = "" } = message.json<{ readonly start_time?: string }>()
+            ages.push(Date.now() - Date.parse(start_time))
+          },
+        })
         yield* purges(yield* run(wire, { _0a: { ...now, name: "short" } }), 1)
         assert.equal(yield* left(wire), 1)
+        assert.ok(ages.some((age) => Math.abs(age - 24 * hour) < 60_000), String(ages))
       }),
   )
 
@@ -175,6 +185,43 @@ describe("Janitor", () => {
       }
       assert.equal(looks, 1)
       assert.equal(janitors.filter(({ purged }) => purged() === 0).length, 1)
+    }))
+
+  effect("makes up for a round that got no answer", () =>
+    Effect.gen(function* () {
+      const wire = yield* connect(server, freshNamespace())
+      let lost = 0
+      const connection = new Proxy(wire.nats.connection, {
+        get: (target, key) => {
+          const value: unknown = Reflect.get(target, key)
+          if (typeof value !== "function") return value
+          if (key !== "request" || lost > 0) return value.bind(target)
+          return () => Promise.reject(new Error(`answer ${++lost} got lost`))
+        },
+      })
+      yield* record(wire)
+      yield* purges(yield* run({ ...wire, nats: { ...wire.nats, connection } }, { _: now }), 1)
+      assert.equal(lost, 1)
+    }))
+
+  effect("makes up for a round that was refused", () =>
+    Effect.gen(function* () {
+      const wire = yield* connect(server, freshNamespace())
+      const { connection, namespace } = wire.nats
+      const stream = jobsStream(namespace, 0)
+      yield* Api.call(connection, `STREAM.DELETE.${stream}`, undefined, "deleting")
+      const warnings: Array<string> = []
+      const logger = Logger.layer([
+        Logger.make(({ message }) => void warnings.push(String(message))),
+      ])
+      yield* Effect.gen(function* () {
+        const janitor = yield* run(wire, { _: now })
+        yield* eventually(Effect.sync(() => warnings.length), (count) => count > 0)
+        yield* Topology.ensure(connection, { namespace })
+        yield* record(wire)
+        yield* purges(janitor, 1)
+      }).pipe(Effect.provide(logger))
+      assert.match(warnings[0] ?? "", /stream not found/)
     }))
 
   effect("goes on when the connection is back", () =>
