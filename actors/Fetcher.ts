@@ -67,6 +67,7 @@ const life: (
     const runFork = yield* FiberSet.makeRuntime<never>()
     const crashed = yield* Deferred.make<void, unknown>()
     const lanes: Array<Lane> = []
+    let ackWaitMillis = Infinity
     for (const [index, queue] of queues.entries()) {
       for (let partition = 0; partition < wire.partitions; partition++) {
         const consumers = yield* Effect.retry(wire.ensureQueue(queue, partition), {
@@ -76,7 +77,7 @@ const life: (
         for (const lane of lanesOfQueue) {
           const consumer = consumers[lane]
           if (consumer === undefined) continue
-          pool.ackWaitMillis = consumer.ackWaitMillis
+          ackWaitMillis = Math.min(ackWaitMillis, consumer.ackWaitMillis)
           lanes.push({
             queue,
             lane,
@@ -94,10 +95,9 @@ const life: (
         }
       }
     }
+    pool.ackWaitMillis = ackWaitMillis
     lanes.sort((a, b) => a.rank - b.rank)
-    const byKey = new Map(
-      lanes.map((lane) => [`${lane.partition}.${lane.queue}.${lane.lane}`, lane]),
-    )
+    const byConsumer = new Map(lanes.map((lane) => [`${lane.stream}.${lane.consumer}`, lane]))
 
     /** Callbacks run outside of any fiber; what they throw ends this actor. */
     const guarded =
@@ -171,6 +171,7 @@ const life: (
     const saturated = () => {
       callOff ??= setTimeout(
         guarded(() => {
+          callOff = undefined
           if (pool.free > 0 || pool.draining) return
           for (const lane of lanes) if (lane.pull !== 0 && lane.kind === "wait") ended(lane)
           void pool.puller.stopWaiting()
@@ -192,20 +193,19 @@ const life: (
       const messages = pool.arrived
       pool.arrived = []
       for (const message of messages) {
-        const subject = wire.subjects.parse(message.subject)
-        const lane = subject === undefined
-          ? undefined
-          : byKey.get(`${subject.partition}.${subject.queue}.${subject.lane}`)
-        // Not a job: nothing of ours puts it there, and nobody else would ever take it away.
-        if (subject === undefined || lane === undefined) {
-          pool.puller.acknowledge(message)
-          continue
-        }
+        const lane = byConsumer.get(`${message.stream}.${message.consumer}`)
+        if (lane === undefined) continue
         lane.pending = message.pending
         if (lane.pull !== 0 && --lane.asked <= 0) ended(lane)
+        const subject = wire.subjects.parse(message.subject)
+        if (subject === undefined) {
+          // Nothing of ours puts it there, and nobody else would ever take it away.
+          pool.puller.acknowledge(message)
+          runFork(Effect.logWarning(`removed a message that is no job: ${message.subject}`))
+          continue
+        }
         const delivery = new Delivery(message, subject, lane.rank)
-        pool.hold(delivery)
-        screening.push(delivery)
+        if (pool.hold(delivery)) screening.push(delivery)
       }
       // While a pull is bringing more, one check for all of it is cheaper than one for each part.
       if (requested() > 0) screenSoon ??= setTimeout(check, gatherMillis)
@@ -237,19 +237,28 @@ const life: (
       },
     )
 
-    /** Makes a lane's consumer again, as often as it takes; then asks it again. */
+    const repairing = new Set<string>()
+
+    /** Makes the consumers of a lane's queue again, as often as it takes; then asks them again. */
     const repair = (lane: Lane, description: string) => {
-      if (lane.blocked) return
       lane.blocked = true
-      wire.forgetQueue(lane.queue, lane.partition)
+      const { consumer, partition, queue } = lane
+      const key = `${partition}.${queue}`
+      if (repairing.has(key)) return
+      repairing.add(key)
+      wire.forgetQueue(queue, partition)
+      const why = description === "" ? "nobody answers for its stream" : description
       runFork(
         Effect.sleep("500 millis").pipe(
-          Effect.andThen(Effect.logWarning(`pull on ${lane.consumer} ended: ${description}`)),
+          Effect.andThen(Effect.logWarning(`pull on ${consumer} ended: ${why}`)),
           Effect.andThen(
-            Effect.retry(wire.ensureQueue(lane.queue, lane.partition), Schedule.spaced("1 second")),
+            Effect.retry(wire.ensureQueue(queue, partition), Schedule.spaced("1 second")),
           ),
           Effect.andThen(Effect.sync(() => {
-            lane.blocked = false
+            repairing.delete(key)
+            for (const other of lanes) {
+              if (other.queue === queue && other.partition === partition) other.blocked = false
+            }
             scheduleRefill()
           })),
         ),

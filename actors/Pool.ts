@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type { RegisteredHandler } from "../src/client/Handler.ts"
 import type { Definition } from "../src/client/Definition.ts"
 import { type Delivered, type PullEnd, Puller } from "../src/nats/Puller.ts"
+import { maxPartitions } from "../src/nats/TopologyPlan.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { Emit } from "./Event.ts"
@@ -42,6 +43,10 @@ export interface PoolOptions {
 
 /** Outcomes that may wait for the committer before no more jobs are fetched. */
 const uncommittedLimit = 4_096
+
+/** Where a message lies, as one number. */
+const keyOf = ({ message, subject }: Delivery): number =>
+  message.sequence * maxPartitions + subject.partition
 
 /** Shared state of one pool. */
 export class Pool {
@@ -98,10 +103,19 @@ export class Pool {
   }
 
   #uncommitted = 0
+  /** What is held, by where it lies. */
+  readonly #bySequence = new Map<number, Delivery>()
 
-  /** Takes a job in. */
-  hold(delivery: Delivery): void {
+  /**
+   * Takes a job in, unless it is held already: NATS delivers it once more when it has forgotten that
+   * it did, and what was begun here goes on.
+   */
+  hold(delivery: Delivery): boolean {
+    const before = this.#bySequence.get(keyOf(delivery))
+    if (before?.message.subject === delivery.message.subject) return false
+    this.#bySequence.set(keyOf(delivery), delivery)
     this.held.add(delivery)
+    return true
   }
 
   /** Puts a checked job in line; gives it back when nothing starts any more. */
@@ -143,6 +157,9 @@ export class Pool {
   release(delivery: Delivery): void {
     this.puller.acknowledge(delivery.message)
     if (!this.held.delete(delivery)) return
+    if (this.#bySequence.get(keyOf(delivery)) === delivery) {
+      this.#bySequence.delete(keyOf(delivery))
+    }
     if (delivery.phase === "settled") this.#uncommitted--
     this.onLess()
   }

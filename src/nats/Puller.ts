@@ -14,6 +14,10 @@ export interface Delivered {
   readonly data: Uint8Array
   /** Where acknowledgements go. */
   readonly reply: string
+  /** Stream that it lies in. */
+  readonly stream: string
+  /** Consumer that delivered it. */
+  readonly consumer: string
   /** Sequence in the stream. */
   readonly sequence: number
   /** How often it was delivered, this time included; forgotten when the server is killed. */
@@ -53,14 +57,14 @@ const inProgress = encoder.encode("+WPI")
 /** Reads an acknowledgement subject, of either form; `undefined` for anything else. */
 export const parseReply = (
   reply: string,
-):
-  | { readonly deliveries: number; readonly sequence: number; readonly pending: number }
-  | undefined => {
+): Pick<Delivered, "stream" | "consumer" | "deliveries" | "sequence" | "pending"> | undefined => {
   const tokens = reply.split(".")
   if (tokens[0] !== "$JS" || tokens[1] !== "ACK") return undefined
   const at = tokens.length === 9 ? 4 : tokens.length >= 11 ? 6 : -1
   if (at < 0) return undefined
   return {
+    stream: tokens[at - 2] as string,
+    consumer: tokens[at - 1] as string,
     deliveries: Number(tokens[at]),
     sequence: Number(tokens[at + 1]),
     pending: Number(tokens[at + 4]),
@@ -138,9 +142,18 @@ export class Puller {
     const reply = message.reply
     const parsed = reply === undefined ? undefined : parseReply(reply)
     if (reply !== undefined && parsed !== undefined) {
-      const { deliveries, pending, sequence } = parsed
+      const { consumer, deliveries, pending, sequence, stream } = parsed
       const { subject, data } = message
-      return this.#handlers.message({ subject, data, reply, sequence, deliveries, pending })
+      return this.#handlers.message({
+        subject,
+        data,
+        reply,
+        stream,
+        consumer,
+        sequence,
+        deliveries,
+        pending,
+      })
     }
     const [tag, number] = message.subject.slice(prefix).split(".").map(Number) as [number, number]
     const status = message.headers

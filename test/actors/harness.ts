@@ -190,3 +190,19 @@ export const publishRaw = (
   })
 
 export { Envelope, Errors, Subjects }
+
+/** Jobs of a queue that servers hold. */
+export const heldIn = (
+  { connection, namespace }: Nats.Nats,
+  queue: string,
+): Effect.Effect<number, unknown> =>
+  Effect.map(
+    Effect.forEach([0, 1, 2, 3, 4], (lane) =>
+      Api.call<{ readonly num_ack_pending: number }>(
+        connection,
+        `CONSUMER.INFO.${Subjects.jobsStream(namespace, 0)}.${Subjects.consumerName(queue, lane)}`,
+        undefined,
+        "asking for a consumer",
+      )),
+    (infos) => infos.reduce((sum, { num_ack_pending }) => sum + num_ack_pending, 0),
+  )
