@@ -109,8 +109,12 @@ export const serve = (
     const { ackWaitMillis, maxAckPending, ...rest } = options
     const log = watch()
     const onEvent = (event: Server.Event) => {
-      log.onEvent(event)
-      rest.onEvent?.(event)
+      // The log last: it may let the test go on at once.
+      try {
+        rest.onEvent?.(event)
+      } finally {
+        log.onEvent(event)
+      }
     }
     const layer = Server.layer({ queues: { default: 20 }, ...rest, onEvent }).pipe(
       Layer.provide(handlers),
