@@ -63,6 +63,8 @@ export interface Account {
   readonly delayed: number
   readonly failed: number
   readonly redelivered: number
+  /** Runs that the kill ended. */
+  readonly cutOff: number
   readonly lost: number
   readonly executedAgain: number
   readonly matching: number
@@ -220,10 +222,12 @@ export const account = ({ jobs, kill, runs, settled }: Evidence): Account => {
   const sentences = [...faults.sentences()]
   if (kill === undefined) sentences.push("no server was killed: none ran a job at the right time")
   else if (sum.redelivered === 0) sentences.push("the kill cut nothing off: no job came back")
+  const cutOff = runs.filter(({ ended, server }) => server === kill?.server && ended === undefined)
   return {
     ...sum,
     jobs: jobs.length,
     runs: runs.length,
+    cutOff: cutOff.length,
     lost: faults.count(lost),
     faults: sentences,
   }

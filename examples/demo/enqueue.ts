@@ -4,6 +4,7 @@
  *     PORTFIRE_DATA_DIR=<its data> bun examples/demo/enqueue.ts <file>…
  */
 import { Client, Nats } from "../../mod.ts"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -29,6 +30,11 @@ const program = Effect.gen(function* () {
   }
 })
 
+const impatient = Effect.timeoutOrElse(program, {
+  duration: "1 minute",
+  orElse: () => Effect.die("no server has run it within a minute; does the demonstration run?"),
+})
+
 if (files.length === 0 || !existsSync(dataDir)) {
   console.error(
     "Name files to read, and in PORTFIRE_DATA_DIR the data of a demonstration that runs with --keep.",
@@ -39,5 +45,12 @@ if (files.length === 0 || !existsSync(dataDir)) {
     Layer.provide(Nats.layerEmbedded({ dataDir })),
     Layer.provide(shortLeases),
   )
-  await Effect.runPromise(Effect.provide(program, live))
+  const fiber = Effect.runFork(Effect.provide(impatient, live))
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => fiber.interruptUnsafe())
+  fiber.addObserver((exit) => {
+    if (exit._tag === "Success") process.exit()
+    if (Cause.hasInterruptsOnly(exit.cause)) process.exit(130)
+    console.error(Cause.pretty(exit.cause))
+    process.exit(1)
+  })
 }

@@ -9,6 +9,8 @@ import { help, parse } from "./options.ts"
 import type { Progress, Request } from "./run.ts"
 
 const signals = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }
+/** npm, timeout and their like pass on what has reached this process already. */
+const echoMillis = 500
 
 const perform = async (request: Request): Promise<void> => {
   const [Cause, Effect, { run }, { Screen }, { killAll }] = await Promise.all([
@@ -23,13 +25,16 @@ const perform = async (request: Request): Promise<void> => {
   const fiber = Effect.runFork(run(screen, request, progress))
 
   let code: number | undefined
+  let stopping = 0
   const stop = async (signal: keyof typeof signals) => {
     if (code !== undefined) {
+      if (performance.now() - stopping < echoMillis) return
       // Asked twice: no ceremony, but nobody is left behind.
       await killAll()
       process.exit(code)
     }
     code = progress.code ?? signals[signal]
+    stopping = performance.now()
     screen.line(`  ${signal}: stopping …`)
     fiber.interruptUnsafe()
   }
@@ -50,7 +55,7 @@ const perform = async (request: Request): Promise<void> => {
       return process.exit(code ?? 1)
     }
     const error = Cause.squash(exit.cause)
-    screen.line()
+    if (progress.total > 0) screen.line()
     process.stderr.write(
       `${"_tag" in (error as object) ? (error as Error).message : Cause.pretty(exit.cause)}\n`,
     )

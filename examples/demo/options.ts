@@ -48,15 +48,6 @@ Exit code: 0 if every job is accounted for and all digests match, 1 if not, 2 fo
 
 const flags = ["--keep", "--help"]
 
-const isNear = (flag: string, known: string): boolean =>
-  known.startsWith(flag) || flag.startsWith(known) ||
-  [...known].sort().join("") === [...flag].sort().join("")
-
-const unknown = (flag: string): string => {
-  const meant = flag.length > 2 ? flags.find((known) => isNear(flag, known)) : undefined
-  return `there is no option ${flag}${meant === undefined ? "" : `; did you mean ${meant}?`}`
-}
-
 /** Reads the arguments. */
 export const parse = (args: ReadonlyArray<string>): Command => {
   const end = args.indexOf("--")
@@ -64,7 +55,9 @@ export const parse = (args: ReadonlyArray<string>): Command => {
   const folders = args.filter((arg, at) => at !== end && (end >= 0 && at > end || !/^-./.test(arg)))
   if (options.includes("--help") || options.includes("-h")) return { kind: "help" }
   const strange = options.find((flag) => !flags.includes(flag))
-  if (strange !== undefined) return { kind: "refused", reason: unknown(strange) }
+  if (strange !== undefined) {
+    return { kind: "refused", reason: `there is no option ${strange}, only ${flags.join(" and ")}` }
+  }
   if (folders.length > 1) {
     return { kind: "refused", reason: `one folder at a time; these are ${folders.join(", ")}` }
   }

@@ -40,7 +40,7 @@ export const plan = (folder: string, files: ReadonlyArray<SeenFile>): ReadonlyAr
       const stumbles = fate === 0 ? 1 : fate === 2 ? attempts - 1 : 0
       return {
         file,
-        pauseMillis: index % every === 0 ? 300 + index % 5 * 100 : 0,
+        pauseMillis: index % every === every - 1 ? 300 + index % 5 * 100 : 0,
         stumbles,
         delayMillis: fate === 1 ? 1_000 : fate === 3 ? 2_000 : 0,
         missing: false,

@@ -37,7 +37,7 @@ const bar = (done: number, total: number): string => {
 /** Watches these servers. */
 export const make = (screen: Screen, servers: ReadonlyArray<ServerProcess>): Stage => {
   const live = new Live()
-  const since = performance.now()
+  let since: number | undefined
   let victim: ServerProcess | undefined
   let kill: Kill | undefined
   let cutOff: ReadonlyArray<Run> = []
@@ -110,11 +110,15 @@ export const make = (screen: Screen, servers: ReadonlyArray<ServerProcess>): Sta
     const { retrying, seen, settled } = live
     const running = survivors().map((server) => runningIn(server).length).join(" + ")
     let delayed = 0
-    for (const [id, { delayMillis }] of tasks) if (delayMillis > 0 && !seen.has(id)) delayed++
+    since ??= performance.now()
+    const elapsed = performance.now() - since
+    for (const [id, { delayMillis }] of tasks) {
+      if (delayMillis > elapsed && !seen.has(id)) delayed++
+    }
     screen.progress(
       `  ${bar(settled.size, tasks.size)}  ${count(settled.size)} of ${count(tasks.size)}` +
         `   running ${running}   retrying ${retrying.size}   delayed ${delayed}` +
-        `   ${seconds(performance.now() - since)}`,
+        `   ${seconds(elapsed)}`,
     )
   }
 

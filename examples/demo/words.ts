@@ -26,7 +26,7 @@ export const introduce = (
   if (found.closed.length > 0) {
     screen.line(`  ${many(found.closed.length, "folder")} in it can't be opened`)
   }
-  screen.line("  one job for each: read it, SHA-256, size after gzip; and one job without a file")
+  screen.line("  a job for each: read it, SHA-256, size after gzip; and one whose file isn't there")
   screen.line(
     `  made difficult on purpose: ${
       number(({ delayMillis }) => delayMillis > 0)
@@ -34,7 +34,9 @@ export const introduce = (
       `2 s, ${number(({ stumbles }) => stumbles > 0)} fail once or twice,`,
   )
   screen.line(
-    `  ${number(({ pauseMillis }) => pauseMillis > 0)} pause for 0.3 to 0.7 s, so that a kill hits`,
+    `  ${
+      number(({ pauseMillis }) => pauseMillis > 0)
+    } pause for 0.3 to 0.7 s, so that a kill hits something`,
   )
   screen.line()
 }
@@ -55,7 +57,12 @@ export const conclude = (screen: Screen, account: Account, millis: number): void
   row("attempts", count(account.attempts), `of ${count(account.runs)} runs in the servers' ledgers`)
   row("retried", count(account.retried))
   row("failed for good", count(failed), `after ${attempts} attempts each`)
-  row("redelivered after the kill", count(redelivered), "", redelivered === 0)
+  row(
+    "redelivered after the kill",
+    count(redelivered),
+    `it cut off ${many(account.cutOff, "run")}`,
+    redelivered === 0,
+  )
   row("lost", count(lost), "", lost > 0)
   const note = "by the servers' ledgers"
   row("executed twice after a committed completion", count(executedAgain), note, executedAgain > 0)
