@@ -13,7 +13,18 @@ export const encodeShared = (value: unknown): Uint8Array => {
   const bytes = encoder.encodeSharedRef(value)
   // One giant value must not pin its buffer for ever.
   if (bytes.buffer.byteLength > largestKeptBuffer) encoder = new Encoder()
+  // What no reader takes must not be written: the decoder throws where it is the key of a map.
+  if (mentionsProto(bytes)) decoder.decode(bytes)
   return bytes
+}
+
+const proto = Uint8Array.of(0xa9, ...new TextEncoder().encode("__proto__"))
+
+const mentionsProto = (bytes: Uint8Array): boolean => {
+  for (let at = bytes.indexOf(0xa9); at >= 0; at = bytes.indexOf(0xa9, at + 1)) {
+    if (proto.every((byte, index) => bytes[at + index] === byte)) return true
+  }
+  return false
 }
 
 /** Encodes into bytes of its own. Throws on what MessagePack can't carry. */
@@ -28,7 +39,11 @@ export const decode = (bytes: Uint8Array): unknown => {
   if (announced(bytes) > bytes.length) {
     throw new RangeError("more elements announced than there are")
   }
-  return decoder.decode(bytes)
+  // Parts that are bytes are views of the same class, and a Buffer behaves differently.
+  const plain = bytes.constructor === Uint8Array
+    ? bytes
+    : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+  return decoder.decode(plain)
 }
 
 /**
