@@ -18,6 +18,7 @@ export interface BatchMessage {
 
 const duplicateInBatch = 10201
 const pauseMillis = 200
+const shortestTryMillis = 100
 
 /** Repetitions end, the last one's answer included, before the server forgets the message ids. */
 const longestMillis = duplicateWindowMillis - 2 * Api.requestTimeoutMillis
@@ -28,6 +29,7 @@ const batchPrefix = crypto.randomUUID().slice(0, 18)
 const attempt = (
   connection: NatsConnection,
   messages: ReadonlyArray<BatchMessage>,
+  withinMillis: number,
 ): Effect.Effect<void, NatsError> =>
   Effect.suspend(() => {
     const operation = `storing ${messages.length} jobs together`
@@ -48,7 +50,7 @@ const attempt = (
           const final = messages[last] as BatchMessage
           return connection.request(final.subject, final.payload, {
             headers: rawHeaders(headersOf(final, last)),
-            timeout: Api.requestTimeoutMillis,
+            timeout: withinMillis,
           })
         },
         catch: (cause) => new Unavailable({ operation, cause }),
@@ -89,7 +91,10 @@ export const publish = (
 ): Effect.Effect<void, NatsError> => {
   const end = performance.now() + Math.min(patienceMillis, longestMillis)
   const loop: Effect.Effect<void, NatsError> = Effect.catchTag(
-    attempt(connection, messages),
+    Effect.suspend(() => {
+      const left = Math.max(shortestTryMillis, end - performance.now())
+      return attempt(connection, messages, Math.min(Api.requestTimeoutMillis, left))
+    }),
     "Unavailable",
     (error) =>
       performance.now() > end
