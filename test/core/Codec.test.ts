@@ -271,7 +271,7 @@ describe("encoding", () => {
     const Slow = Schema.String.pipe(
       Schema.decodeTo(Schema.String, {
         decode: SchemaGetter.passthrough(),
-        encode: SchemaGetter.transformOrFail((value) => Effect.as(Effect.sleep(1), value)),
+        encode: SchemaGetter.transformEffect((value: string) => Effect.as(Effect.sleep(1), value)),
       }),
     )
     const codec = Codec.make(Slow)
