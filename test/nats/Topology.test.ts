@@ -72,7 +72,7 @@ describe("Topology.ensure", () => {
     (connection, namespace) =>
       Effect.gen(function* () {
         const topology = yield* Topology.ensure(connection, { namespace, partitions: 3 })
-        assert.deepEqual(topology, { namespace, partitions: 3, kept: [] })
+        assert.deepEqual(topology, { namespace, partitions: 3, replicas: 1, kept: [] })
         for (const { config, name } of plan({ namespace, partitions: 3 }).streams) {
           const actual = yield* streamConfig(connection, name)
           const { metadata, ...fields } = config
