@@ -432,9 +432,13 @@ describe("EmbeddedServer shared by processes", () => {
         yield* Effect.scoped(connected({ dataDir }))
         const foreign = join(dataDir, "users", "1.elsewhere")
         writeFileSync(foreign, JSON.stringify({ pid: 1, started: "1", machine: "elsewhere" }))
-        const beats = setInterval(() => utimesSync(foreign, new Date(), new Date()), 50)
-        const error = yield* Effect.flip(connected({ dataDir }))
-        clearInterval(beats)
+        const error = yield* Effect.scoped(Effect.gen(function* () {
+          yield* Effect.acquireRelease(
+            Effect.sync(() => setInterval(() => utimesSync(foreign, new Date(), new Date()), 50)),
+            (beats) => Effect.sync(() => clearInterval(beats)),
+          )
+          return yield* Effect.flip(connected({ dataDir }))
+        }))
         assert.match(error.message, /another machine or container/)
         assert.deepEqual(serversOf(dataDir), [])
 

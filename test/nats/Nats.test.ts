@@ -152,7 +152,8 @@ describe("Nats.layer", () => {
       yield* Effect.promise(() => listening.connection.flush())
       yield* Effect.gen(function* () {
         const { connection } = yield* Nats.Nats
-        for (let i = 0; i < 100; i++) connection.publish("last.words", `${i}`)
+        const words = new Uint8Array(256 * 1024)
+        for (let i = 0; i < 100; i++) connection.publish("last.words", words)
       }).pipe(Effect.provide(server.layer()))
       const heard = yield* Effect.promise(async () => {
         let count = 0
