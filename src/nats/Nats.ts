@@ -22,6 +22,7 @@ import {
 import type { NatsConnection, ServerInfo } from "nats"
 import * as Api from "./Api.ts"
 import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
+import type { EmbeddedOptions } from "./EmbeddedOptions.ts"
 import * as EmbeddedServer from "./EmbeddedServer.ts"
 import { Unavailable, UnsupportedServer } from "./errors.ts"
 import {
@@ -36,7 +37,7 @@ import { isSupported, wanted } from "./ServerVersion.ts"
 import process from "node:process"
 
 export type { ConnectionStatus } from "./ConnectionStatus.ts"
-export type { EmbeddedOptions } from "./EmbeddedServer.ts"
+export type { EmbeddedOptions }
 export {
   type Authentication,
   InvalidNatsOptions,
@@ -284,7 +285,7 @@ export const layer = (options: NatsOptions = {}): Layer.Layer<Nats, ConnectError
  * processes that use the same data folder. See `EmbeddedOptions`.
  */
 export const layerEmbedded = (
-  options: EmbeddedServer.EmbeddedOptions = {},
+  options: EmbeddedOptions = {},
 ): Layer.Layer<Nats, ConnectError | EmbeddedServer.EmbeddedServerError> =>
   Layer.effect(
     Nats,

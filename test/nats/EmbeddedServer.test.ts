@@ -16,6 +16,7 @@ import { createServer } from "node:net"
 import { join } from "node:path"
 import process from "node:process"
 import { describe } from "node:test"
+import { resolveEmbedded } from "../../src/nats/EmbeddedOptions.ts"
 import * as FolderLock from "../../src/nats/FolderLock.ts"
 import * as Nats from "../../src/nats/Nats.ts"
 import * as ServerBinary from "../../src/nats/ServerBinary.ts"
@@ -209,6 +210,27 @@ describe("EmbeddedServer alone", () => {
       }
       assert.equal(existsSync(dataDir), false)
     }))
+
+  effect(
+    "takes what no option says from the environment, and names the variable it refuses",
+    () =>
+      Effect.gen(function* () {
+        const environment = {
+          PORTFIRE_DATA_DIR: "/env",
+          PORTFIRE_DURABILITY: "always",
+          PORTFIRE_NATS_PORT: "4333",
+        }
+        const resolved = yield* resolveEmbedded({ dataDir: "/option" }, environment)
+        assert.deepEqual([resolved.dataDir, resolved.durability, resolved.port], [
+          "/option",
+          "always",
+          4333,
+        ])
+        assert.equal((yield* resolveEmbedded({}, {})).dataDir, "./.portfire")
+        const error = yield* Effect.flip(resolveEmbedded({}, { PORTFIRE_NATS_PORT: "4x" }))
+        assert.equal(error.field, "PORTFIRE_NATS_PORT")
+      }),
+  )
 
   effect("says which folder can't be used", () =>
     Effect.gen(function* () {
