@@ -26,56 +26,80 @@ export const introduce = (
   if (found.closed.length > 0) {
     screen.line(`  ${many(found.closed.length, "folder")} in it can't be opened`)
   }
-  screen.line("  a job for each: read it, SHA-256, size after gzip; and one whose file isn't there")
+  screen.line("  a job for each of them: read it, SHA-256, size after gzip")
+  screen.line("  made difficult on purpose:")
+  screen.line(`    1 job more has no file to read and must fail for good`)
+  screen.line(`    ${number(({ stumbles }) => stumbles > 0)} fail once or twice, and are retried`)
+  screen.line(`    ${number(({ delayMillis }) => delayMillis > 0)} are delayed by 1 or 2 s`)
   screen.line(
-    `  made difficult on purpose: ${
-      number(({ delayMillis }) => delayMillis > 0)
-    } delayed by 1 or ` +
-      `2 s, ${number(({ stumbles }) => stumbles > 0)} fail once or twice,`,
-  )
-  screen.line(
-    `  ${
-      number(({ pauseMillis }) => pauseMillis > 0)
-    } pause for 0.3 to 0.7 s, so that a kill hits something`,
+    `    ${number(({ pauseMillis }) => pauseMillis > 0)} pause for 0.3 to 0.7 s, ` +
+      "so that the kill of a server hits some",
   )
   screen.line()
 }
 
-const labelWidth = 46
-const valueWidth = 12
+interface Row {
+  readonly label: string
+  readonly value: string
+  readonly note?: string
+  readonly isBad?: boolean
+}
+
+const rowsOf = (account: Account, millis: number): ReadonlyArray<Row> => {
+  const { changed, compared, executedAgain, lost, matching, redelivered, unreadable } = account
+  const digests = `${count(matching)} of ${count(compared)}`
+  const perSecond = account.jobs / Math.max(0.001, millis / 1_000)
+  return [
+    {
+      label: "jobs",
+      value: count(account.jobs),
+      note: `${count(account.delayed)} of them delayed`,
+    },
+    {
+      label: "attempts",
+      value: count(account.attempts),
+      note: `${count(account.runs)} runs begun`,
+    },
+    { label: "retried", value: count(account.retried) },
+    { label: "failed for good", value: count(account.failed), note: `after ${attempts} attempts` },
+    {
+      label: "redelivered after the kill",
+      value: count(redelivered),
+      note: `it cut off ${many(account.cutOff, "run")}`,
+      isBad: redelivered === 0,
+    },
+    { label: "lost", value: count(lost), isBad: lost > 0 },
+    {
+      label: "executed twice after a committed completion",
+      value: count(executedAgain),
+      isBad: executedAgain > 0,
+    },
+    {
+      label: "digests that match",
+      value: digests,
+      note: "computed here again",
+      isBad: matching < compared,
+    },
+    ...changed > 0
+      ? [{ label: "files that changed meanwhile", value: count(changed), note: "not compared" }]
+      : [],
+    ...unreadable > 0
+      ? [{ label: "files that nobody can read", value: count(unreadable), note: "failed for good" }]
+      : [],
+    { label: "jobs per second", value: perSecond.toFixed(1), note: "pauses included" },
+  ]
+}
 
 /** The table, and the verdict below it. */
 export const conclude = (screen: Screen, account: Account, millis: number): void => {
-  const row = (label: string, value: string, note = "", isBad = false) => {
-    const line = `  ${label.padEnd(labelWidth)}${value.padStart(valueWidth)}`
-    screen.line((isBad ? screen.red(line) : line) + (note === "" ? "" : screen.dim(`   ${note}`)))
-  }
-  const { changed, compared, executedAgain, failed, lost, matching, redelivered, unreadable } =
-    account
+  const rows = rowsOf(account, millis)
+  const labels = Math.max(...rows.map(({ label }) => label.length))
+  const values = Math.max(8, ...rows.map(({ value }) => value.length))
   screen.line()
-  row("jobs", count(account.jobs), `${count(account.delayed)} of them delayed`)
-  row("attempts", count(account.attempts), `of ${count(account.runs)} runs in the servers' ledgers`)
-  row("retried", count(account.retried))
-  row("failed for good", count(failed), `after ${attempts} attempts each`)
-  row(
-    "redelivered after the kill",
-    count(redelivered),
-    `it cut off ${many(account.cutOff, "run")}`,
-    redelivered === 0,
-  )
-  row("lost", count(lost), "", lost > 0)
-  const note = "by the servers' ledgers"
-  row("executed twice after a committed completion", count(executedAgain), note, executedAgain > 0)
-  row(
-    "digests that match",
-    `${count(matching)} of ${count(compared)}`,
-    "computed here again",
-    matching < compared,
-  )
-  if (changed > 0) row("files that changed meanwhile", count(changed), "not compared")
-  if (unreadable > 0) row("files that nobody can read", count(unreadable), "failed for good")
-  const perSecond = account.jobs / Math.max(0.001, millis / 1_000)
-  row("jobs per second", perSecond.toFixed(1), "pauses, delays and the kill included")
+  for (const { isBad, label, note, value } of rows) {
+    const line = `  ${label.padEnd(labels)}  ${value.padStart(values)}`
+    screen.line((isBad ? screen.red(line) : line) + (note ? screen.dim(`   ${note}`) : ""))
+  }
   screen.line()
   if (account.faults.length === 0) {
     screen.line(
