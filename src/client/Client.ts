@@ -151,9 +151,13 @@ const make = Effect.gen(function* () {
   const getWith: Client["getWith"] = Effect.fnUntraced(function* (id, decoders) {
     const illegal = checkName("id", id)
     if (illegal !== undefined) return yield* illegal
-    const messages = Records.parse(subjects, yield* findMessages(id))
-    const message = Records.current(messages)
-    if (message === undefined) return yield* new JobRecord.JobNotFound({ id })
+    const found = yield* findMessages(id)
+    if (found.length === 0) return yield* new JobRecord.JobNotFound({ id })
+    const message = Records.current(Records.parse(subjects, found))
+    if (message === undefined) {
+      const reason = "its bytes are no job of a version that this engine reads"
+      return yield* new JobRecord.UnreadableRecord({ id, field: "message", reason })
+    }
     const record = yield* JobRecord.fromMessage(message, decoders)
     if (record.state !== "enqueued") return record
     const running = yield* findRunning(wire, id)
