@@ -150,21 +150,35 @@ const writeUint32 = (bytes: Uint8Array, at: number, value: number): number => {
   return at + 4
 }
 
-const nilByte = new Uint8Array([nil])
-
-const packProgress = (progress: Progress): Uint8Array =>
-  progress === untouched ? nilByte : MessagePack.encode([
+const progressToWire = (progress: Progress): ReadonlyArray<unknown> | null =>
+  progress === untouched ? null : [
     progress.attempts,
     progress.snoozes,
     progress.lost,
     progress.unknown,
     progress.after,
     progress.history.map(Attempt.toWire),
-  ])
+  ]
+
+/** A message that begins as the one before did; `tail` is all of what comes after, in one array. */
+const following = (
+  envelope: Envelope,
+  first: number,
+  tail: ReadonlyArray<unknown>,
+): Uint8Array<ArrayBuffer> => {
+  const { head } = envelope
+  const packed = MessagePack.encodeShared(tail)
+  const bytes = new Uint8Array(head.length + packed.length)
+  bytes[0] = first
+  bytes.set(head, 1)
+  // Without the tail's own array head, whose place the message's has taken.
+  bytes.set(packed.subarray(1), 1 + head.length)
+  return bytes
+}
 
 /** The message of a job that lives on, with new progress. */
 export const live = (envelope: Envelope, progress: Progress): Uint8Array<ArrayBuffer> =>
-  concat([new Uint8Array([arrayOf8]), envelope.head, packProgress(progress)])
+  following(envelope, arrayOf8, [progressToWire(progress)])
 
 /** The final record of a job. */
 export const final = (
@@ -172,11 +186,9 @@ export const final = (
   progress: Progress,
   outcome: Outcome,
 ): Uint8Array<ArrayBuffer> =>
-  concat([
-    new Uint8Array([arrayOf9]),
-    envelope.head,
-    packProgress(progress),
-    MessagePack.encodeShared([outcome.ended, outcome.result, outcome.reason]),
+  following(envelope, arrayOf9, [
+    progressToWire(progress),
+    [outcome.ended, outcome.result, outcome.reason],
   ])
 
 /** The same job without its payload, for a record that would not fit otherwise. */
