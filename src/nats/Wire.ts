@@ -4,6 +4,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type { InvalidOptions } from "../core/errors.ts"
 import type { NatsError } from "./errors.ts"
@@ -40,6 +41,10 @@ export const StreamSettings: Context.Reference<StreamOptions> = Context.Referenc
   { defaultValue: () => ({}) },
 )
 
+/** The consumers of a queue in one partition, most urgent first. */
+type Consumers = ReadonlyArray<Topology.QueueConsumer>
+type EnsureError = NatsError | Topology.TopologyConflict
+
 /** One namespace, ready for use. */
 export interface Wire {
   readonly nats: Nats
@@ -56,7 +61,7 @@ export interface Wire {
   readonly ensureQueue: (
     queue: string,
     partition: number,
-  ) => Effect.Effect<ReadonlyArray<Topology.QueueConsumer>, NatsError | Topology.TopologyConflict>
+  ) => Effect.Effect<Consumers, EnsureError>
   /** Whether {@link ensureQueue} has succeeded for this queue before. */
   readonly knowsQueue: (queue: string, partition: number) => boolean
   /** Forgets what {@link ensureQueue} learned, after a consumer went missing. */
@@ -87,8 +92,21 @@ const make = Effect.gen(function* () {
     Effect.sync(() => nats.onReconnect(() => publisher.reconnected())),
     (stop) => Effect.sync(stop),
   )
-  const known = new Map<string, ReadonlyArray<Topology.QueueConsumer>>()
+  const scope = yield* Effect.scope
+  const known = new Map<string, Consumers>()
+  const asking = new Map<string, Fiber.Fiber<Consumers, EnsureError>>()
   const keyOf = (queue: string, partition: number) => `${partition}.${queue}`
+  const ask = (key: string, queue: string, partition: number) =>
+    Topology.ensureQueue(connection, { ...options, namespace, partition, queue }).pipe(
+      Effect.tap((consumers) =>
+        Effect.sync(() => {
+          known.set(key, consumers)
+          const [oldest] = known.keys()
+          if (known.size > rememberedQueues && oldest !== undefined) known.delete(oldest)
+        })
+      ),
+      Effect.ensuring(Effect.sync(() => asking.delete(key))),
+    )
   return Wire.of({
     nats,
     subjects: Subjects.make(namespace),
@@ -97,20 +115,19 @@ const make = Effect.gen(function* () {
     publisher,
     reader,
     clock,
-    ensureQueue: (queue, partition) => {
-      const key = keyOf(queue, partition)
-      const found = known.get(key)
-      if (found !== undefined) return Effect.succeed(found)
-      return Topology.ensureQueue(connection, { ...options, namespace, partition, queue }).pipe(
-        Effect.tap((consumers) =>
-          Effect.sync(() => {
-            known.set(key, consumers)
-            const [oldest] = known.keys()
-            if (known.size > rememberedQueues && oldest !== undefined) known.delete(oldest)
-          })
-        ),
-      )
-    },
+    ensureQueue: (queue, partition) =>
+      Effect.suspend(() => {
+        const key = keyOf(queue, partition)
+        const found = known.get(key)
+        if (found !== undefined) return Effect.succeed(found)
+        // A thousand enqueues to a new queue ask once; whoever of them is interrupted stops no other.
+        const running = asking.get(key)
+        if (running !== undefined) return Fiber.join(running)
+        return Effect.flatMap(Effect.forkIn(ask(key, queue, partition), scope), (fiber) => {
+          asking.set(key, fiber)
+          return Fiber.join(fiber)
+        })
+      }),
     knowsQueue: (queue, partition) => known.has(keyOf(queue, partition)),
     forgetQueue: (queue, partition) => {
       known.delete(keyOf(queue, partition))

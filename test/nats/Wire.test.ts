@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
@@ -78,6 +79,28 @@ describe("the wire of a namespace", () => {
       assert.equal(wire.knowsQueue("mail", 1), true)
       subscription.unsubscribe()
     }).pipe(Effect.provide(layer({ partitions: 2 }))))
+
+  effect("asks once for many who need a queue at the same time", () =>
+    Effect.gen(function* () {
+      const wire = yield* Wire.Wire
+      const { connection } = wire.nats
+      let requests = 0
+      const subscription = connection.subscribe("$JS.API.CONSUMER.INFO.>", {
+        callback: () => void requests++,
+      })
+      yield* Effect.promise(() => connection.flush())
+      const ask = wire.ensureQueue("mail", 0)
+      const impatient = yield* Effect.forkChild(ask, { startImmediately: true })
+      const others = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 500 }), () => ask, { concurrency: "unbounded" }),
+        { startImmediately: true },
+      )
+      yield* Fiber.interrupt(impatient)
+      assert.equal((yield* Fiber.join(others)).length, 500)
+      yield* Effect.promise(() => connection.flush())
+      assert.equal(requests, 5, "one for each of its consumers")
+      subscription.unsubscribe()
+    }).pipe(Effect.provide(layer())))
 
   effect("gives the consumers of a queue, most urgent first", () =>
     Effect.gen(function* () {
