@@ -9,6 +9,7 @@
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
+import { Code } from "../src/nats/errors.ts"
 import type { Ack } from "../src/nats/Publisher.ts"
 import { newestAtLeader } from "../src/nats/Reader.ts"
 import { jobsStream } from "../src/nats/Subjects.ts"
@@ -19,6 +20,8 @@ import type { Pool } from "./Pool.ts"
 /** Most outcomes of one round. */
 const roundSize = 1_024
 const againAfter = "500 millis"
+/** Codes of a refusal for size: by the client before it sends, and by the stream. */
+const tooLarge: ReadonlySet<number> = new Set([0, Code.messageTooLarge])
 
 /** The committer of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>
@@ -81,7 +84,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
     }
 
     /** A conflict decides nothing until the leader was asked what is newest. */
-    const look = (delivery: Delivery, repeated: boolean): Effect.Effect<void> =>
+    const look = (delivery: Delivery): Effect.Effect<void> =>
       newestAtLeader(
         nats.connection,
         jobsStream(subjects.namespace, delivery.subject.partition),
@@ -91,8 +94,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
         Effect.orDie,
         Effect.flatMap((newest) => {
           if (newest?.sequence === delivery.message.sequence) return again(delivery)
-          // An earlier try of this very transition, whose answer got lost.
-          const own = repeated && newest !== undefined &&
+          // An earlier try of this very transition, whose answer got lost, perhaps with a committer.
+          const own = newest !== undefined &&
             newest.subject === delivery.transition?.subject &&
             sameBytes(newest.data, delivery.transition.payload)
           return Effect.sync(() => own ? stored(delivery) : lost(delivery))
@@ -106,9 +109,9 @@ export const start = (pool: Pool): ChildSpec.Start =>
     ): Effect.Effect<void> => {
       emit({ _tag: "CommitRefused", id: delivery.subject.id, code, description })
       const { transition } = delivery
-      if (transition?.smaller !== undefined) {
-        const { smaller, ...rest } = transition
-        delivery.transition = { ...rest, payload: smaller() }
+      const [less, ...smaller] = transition?.smaller ?? []
+      if (transition !== undefined && less !== undefined && tooLarge.has(code)) {
+        delivery.transition = { ...transition, payload: less(), smaller }
       }
       return again(delivery)
     }
@@ -126,7 +129,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             stored(delivery)
             break
           case "Conflict":
-            yield* Effect.forkChild(look(delivery, ack.repeated))
+            yield* Effect.forkChild(look(delivery))
             break
           case "Refused":
             yield* Effect.forkChild(refused(delivery, ack.code, ack.description))

@@ -35,8 +35,8 @@ export interface Transition {
   readonly payload: Uint8Array
   /** Header lines beside the condition. */
   readonly headers?: string | undefined
-  /** The same without the job's input, should the server refuse the size (W15). */
-  readonly smaller?: (() => Uint8Array) | undefined
+  /** The same with less and less in it, should the server refuse the size (W15). */
+  readonly smaller: ReadonlyArray<() => Uint8Array>
   /** The attempt that ended, if one did. */
   readonly attempt?: Attempt.Attempt | undefined
   /** When the job runs again, in ms since 1970. */
@@ -65,7 +65,9 @@ export const final = (
     kind: state,
     subject: subjects.final(state, envelope, subject),
     payload: Envelope.final(envelope, progress, outcome),
-    smaller: () => Envelope.final(Envelope.withoutPayload(envelope), progress, outcome),
+    smaller: [envelope, Envelope.withoutPayload(envelope)].map((less) => () =>
+      Envelope.final(less, Envelope.withoutDetails(progress), outcome)
+    ),
     attempt,
     reason,
   }
@@ -92,6 +94,7 @@ export const later = (
     kind,
     subject: subjects.live(state, subject.queue, lane, subject),
     payload: Envelope.live(envelope, progress),
+    smaller: [() => Envelope.live(envelope, Envelope.withoutDetails(progress))],
     headers: scheduleLines(due, subjects.live("ready", subject.queue, lane, subject)),
     attempt,
     due,
@@ -104,14 +107,17 @@ export const giveBack = (
   subjects: Subjects,
   { envelope, lost, subject }: Held,
   kind: "returned" | "isolated",
-): Transition => ({
-  kind,
-  subject: subjects.live("ready", subject.queue, 0, subject),
-  payload: Envelope.live(
-    envelope,
-    lost === envelope.progress.lost ? envelope.progress : { ...envelope.progress, lost },
-  ),
-})
+): Transition => {
+  const progress = lost === envelope.progress.lost
+    ? envelope.progress
+    : { ...envelope.progress, lost }
+  return {
+    kind,
+    subject: subjects.live("ready", subject.queue, 0, subject),
+    payload: Envelope.live(envelope, progress),
+    smaller: [() => Envelope.live(envelope, Envelope.withoutDetails(progress))],
+  }
+}
 
 const advance = (
   progress: Envelope.Progress,

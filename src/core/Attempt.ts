@@ -61,6 +61,10 @@ export const append = (
     : [...all.slice(0, keptAttempts), ...all.slice(-keptAttempts)]
 }
 
+/** The same attempt without its stack and error, and with a short message. */
+export const withoutDetails = ({ error: _, message, stack: __, ...rest }: Attempt): Attempt =>
+  message === undefined ? rest : { ...rest, message: cut(message, 200) }
+
 /** The form on the wire: an array, so that the names of its fields take no room. */
 export const toWire = (attempt: Attempt): ReadonlyArray<unknown> => [
   attempt.number,

@@ -197,6 +197,12 @@ export const withoutPayload = (envelope: Envelope): Envelope => {
   return { ...envelope, payload, head: encodeHead({ ...envelope, payload }) }
 }
 
+/** The same progress with the last attempt only and without what makes that large. */
+export const withoutDetails = (progress: Progress): Progress => ({
+  ...progress,
+  history: progress.history.slice(-1).map(Attempt.withoutDetails),
+})
+
 const encodeHead = (envelope: Omit<Envelope, "head">): Uint8Array =>
   fresh(
     template(envelope.name, envelope.queue, envelope.lane, envelope.options),

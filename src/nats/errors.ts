@@ -81,6 +81,8 @@ export const Code = {
   wrongLastSequence: 10071,
   /** No message found. */
   noMessageFound: 10037,
+  /** The message is larger than the stream allows. */
+  messageTooLarge: 10054,
   /** The stream doesn't exist. */
   streamNotFound: 10059,
   /** The consumer doesn't exist. */

@@ -312,6 +312,7 @@ describe("An attempt", () => {
         const record = yield* server.record(id)
         assert.equal(record.state, "succeeded")
         assert.equal((record.result as Uint8Array).length, 458_740)
+        assert.equal((record.payload as Uint8Array).length, 458_740)
         assert.equal(record.attemptCount, 11)
       }),
   )

@@ -11,6 +11,7 @@ import { Client, Errors, type JobRecord, Nats, Server, StreamSettings } from "..
 import type { JobId } from "../../src/core/JobId.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import * as Api from "../../src/nats/Api.ts"
+import { rawHeaders } from "../../src/nats/Publisher.ts"
 import * as Subjects from "../../src/nats/Subjects.ts"
 
 /** Events in the order they came, and a way to wait for them. */
@@ -185,11 +186,13 @@ export const publishRaw = (
   { connection }: Nats.Nats,
   subject: string,
   bytes: Uint8Array,
+  headerLines?: string,
 ): Effect.Effect<number> =>
   Effect.promise(async () => {
-    const { seq } = (await connection.request(subject, bytes, { timeout: 5_000 })).json() as {
-      readonly seq: number
-    }
+    const headers = headerLines === undefined ? {} : { headers: rawHeaders(headerLines) }
+    const answer = await connection.request(subject, bytes, { timeout: 5_000, ...headers })
+    const { error, seq } = answer.json() as { readonly seq: number; readonly error?: unknown }
+    if (error !== undefined) throw new Error(JSON.stringify(error))
     return seq
   })
 
