@@ -6,6 +6,7 @@
  * outcome waits for the committer) → released.
  */
 import type * as Fiber from "effect/Fiber"
+import { isolateFrom } from "../src/core/Limits.ts"
 import * as Envelope from "../src/core/Envelope.ts"
 import type { Delivered } from "../src/nats/Puller.ts"
 import type { JobSubject } from "../src/nats/Subjects.ts"
@@ -62,5 +63,9 @@ export class Delivery {
   /** How often a server was lost that held the job, this delivery's own history included. */
   get lost(): number {
     return this.envelope.progress.lost + Math.max(0, this.message.deliveries - 1)
+  }
+  /** Whether it has lost so many servers that it runs alone in its process (W13). */
+  get alone(): boolean {
+    return this.lost >= isolateFrom
   }
 }

@@ -182,7 +182,7 @@ const life: (
         guarded(() => {
           handBack = undefined
           if (pool.free > 0 || pool.draining) return
-          pool.giveBackWaiting()
+          pool.giveBackSurplus()
         }),
         giveBackAfterMillis,
       )
@@ -315,8 +315,8 @@ const life: (
         }),
     )
     // A fetcher before this one may have left deliveries unchecked.
-    const unchecked = [...pool.held].filter((delivery) => delivery.phase === "arriving")
-    if (unchecked.length > 0) runFork(screen(pool, unchecked))
+    screening = [...pool.held].filter((delivery) => delivery.phase === "arriving")
+    check()
     for (const lane of lanes) lane.pending = 1
     pool.onArrival()
     scheduleRefill()

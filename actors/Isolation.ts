@@ -47,12 +47,12 @@ export class Isolation {
   leave(alone: boolean): void {
     this.#running--
     if (alone) this.#alone--
-    if (this.#running === 0 || alone) { for (const listener of this.#listeners) listener() }
+    if (this.#running === 0 || alone) this.#changed()
   }
 
   /** A job that asked will not start after all. */
   forget(job: object): void {
-    if (this.#wanting.delete(job)) { for (const listener of this.#listeners) listener() }
+    if (this.#withdraw(job)) this.#changed()
   }
 
   /** Calls back whenever something may start that could not before; gives the way to stop that. */

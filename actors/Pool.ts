@@ -95,8 +95,9 @@ export class Pool {
     })
   }
 
-  /** Slots that neither run nor are spoken for. */
+  /** Slots that neither run nor are spoken for; none while an isolated job has the process. */
   get free(): number {
+    if (!this.options.isolation.open) return 0
     const arrivingOrWaiting = this.held.size - this.running - this.#uncommitted
     const backlog = Math.max(0, this.#uncommitted - uncommittedLimit)
     return this.options.slots - this.running - arrivingOrWaiting - backlog
@@ -146,6 +147,23 @@ export class Pool {
   /** Gives back everything that waits for a slot. */
   giveBackWaiting(): void {
     for (const delivery of this.waiting.splice(0)) this.giveBack(delivery)
+  }
+
+  /**
+   * Gives back what others may start sooner. A job that is to run alone stays once it has a slot: it
+   * would come back, and ordinary jobs would start in the meantime.
+   */
+  giveBackSurplus(): void {
+    const stays = this.running < this.options.slots
+    for (const delivery of this.waiting.splice(0)) {
+      if (stays && delivery.alone) this.waiting.push(delivery)
+      else this.giveBack(delivery)
+    }
+  }
+
+  /** Leaves what waits to whoever gets it when its lease has run out, for nobody is left to write. */
+  abandonWaiting(): void {
+    for (const delivery of this.waiting.splice(0)) this.options.isolation.forget(delivery)
   }
 
   /** Interrupts what runs; each job is given back once its handler's finalizers have run. */

@@ -22,6 +22,8 @@ export const childSpec = (
   start: Effect.gen(function* () {
     const pool = new Pool(options)
     onPool(pool)
+    // Runs after the children are stopped, since it is added before them.
+    yield* Effect.addFinalizer(() => Effect.sync(() => pool.abandonWaiting()))
     const supervisor = yield* Supervisor.start({
       id: options.name,
       strategy: "restForOne",

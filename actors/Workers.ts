@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as KeptAttempt from "../src/core/Attempt.ts"
-import { isolateFrom, maxLostLeases } from "../src/core/Limits.ts"
+import { maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
 import { millisOf } from "../src/core/Time.ts"
 import * as Attempt from "./Attempt.ts"
@@ -28,7 +28,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
 
     /** What becomes of a job that isn't run here at all. */
     const refuse = (delivery: Delivery): Transition.Transition | undefined => {
-      const { envelope, lost, message, unreadable } = delivery
+      const { alone, envelope, lost, message, unreadable } = delivery
       const unknown = () => {
         const delay = Math.min(300_000, 1_000 * 2 ** Math.min(20, envelope.progress.unknown))
         return Transition.later(subjects, delivery, "unknown", { due: clock.now() + delay })
@@ -55,7 +55,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             "it seems to kill the process that runs it",
         })
       }
-      return lost >= isolateFrom && lost > envelope.progress.lost
+      return alone && lost > envelope.progress.lost
         ? Transition.giveBack(subjects, delivery, "isolated")
         : undefined
     }
@@ -134,7 +134,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
 
     const begin = (delivery: Delivery, handler: ReadyHandler) => {
       const { envelope, message, subject } = delivery
-      const alone = delivery.lost >= isolateFrom
+      const { alone } = delivery
       pool.running++
       isolation.enter(delivery)
       delivery.phase = "running"
@@ -189,7 +189,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             continue
           }
           if (pool.running >= slots) break
-          const alone = delivery.lost >= isolateFrom
+          const { alone } = delivery
           if (alone) isolation.want(delivery)
           if (alone ? !isolation.mayStartAlone(delivery) : !isolation.open) {
             at++
@@ -208,7 +208,10 @@ export const start = (pool: Pool): ChildSpec.Start =>
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         pool.onWaiting = dispatch
-        return isolation.onChange(dispatch)
+        return isolation.onChange(() => {
+          dispatch()
+          pool.onRoom()
+        })
       }),
       (stopListening) =>
         Effect.suspend(() => {
