@@ -227,24 +227,24 @@ export const start = (
 
     const enter = locked(Effect.onError(enterLocked, () => Effect.ignore(leaveLocked)))
 
+    /** Without its folder nobody can find the server, so whoever notices stops it. */
+    const isFolderGone = () => !existsSync(folder.users)
+
     const leave = Effect.catch(
       locked(leaveLocked),
       (error) =>
-        Effect.andThen(
-          Effect.logWarning(error.message),
-          // Without its folder the server is of no use to anybody.
-          Effect.ignore(attempt(async () => {
-            if (!existsSync(folder.users)) await ServerProcess.stop(folder, running.pid)
-          })),
-        ),
+        isFolderGone()
+          ? Effect.ignore(attempt(() => ServerProcess.stop(folder, running.pid)))
+          : Effect.logWarning(error.message),
     )
 
     const leaveNow = (): void => {
       stopSigning()
       rmSync(file, { force: true })
+      if (isFolderGone()) return ServerProcess.stopNow(folder, running.pid)
       const release = holding ? () => {} : FolderLock.acquireNow(folder.locks, lastMomentsMillis)
       if (release === undefined) return
-      if (others().length === 0) ServerProcess.stopNow(folder)
+      if (others().length === 0) ServerProcess.stopNow(folder, running.pid)
       release()
     }
 

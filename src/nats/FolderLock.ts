@@ -8,7 +8,7 @@
  * that both saw a dead holder would undo each other's lock.
  */
 import { randomBytes } from "node:crypto"
-import { linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { linkSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { keepFresh, ownerOf, readIfThere, self } from "./ProcessIdentity.ts"
 
@@ -36,9 +36,8 @@ const sweep = (folder: string, oldest: number): void => {
   }
 }
 
-/** Takes the lock if it is free now. */
+/** Takes the lock if it is free now. Throws when the folder isn't there. */
 export const tryAcquire = (folder: string): Release | undefined => {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
   const last = newest(folder)
   if (last > 0 && isHeld(join(folder, `lock.${last}`))) return undefined
   const path = join(folder, `lock.${last + 1}`)

@@ -226,10 +226,13 @@ const signalStop = (folder: Folder, pid: number): void => {
   sendSignal(pid, "SIGTERM")
 }
 
-/** Tells whatever server runs here to end, without waiting: for the last moments of a process. */
-export const stopNow = (folder: Folder): void => {
-  const pid = announced(folder)?.pid ?? unannounced(folder)
-  if (pid !== undefined) signalStop(folder, pid)
+/**
+ * Tells the server that runs here to end, without waiting: for the last moments of a process.
+ * `known` is the one to end when the folder no longer says which.
+ */
+export const stopNow = (folder: Folder, known: number): void => {
+  const pid = announced(folder)?.pid ?? unannounced(folder) ?? known
+  if (pid > 0 && isServer(pid, folder)) signalStop(folder, pid)
 }
 
 /** Why a server ended: what it wrote before it had a log, else the errors of that process in it. */

@@ -8,6 +8,7 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   utimesSync,
   writeFileSync,
@@ -188,6 +189,25 @@ describe("EmbeddedServer alone", () => {
       yield* program.waitForLine("ready")
       assert.notEqual(yield* program.exited, 0)
       yield* nobody(dataDir)
+    }))
+
+  effect("stops also when its folder was removed under it", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* dataFolder
+      const first = join(dataDir, "first")
+      yield* Effect.scoped(Effect.andThen(connected({ dataDir: first }), () => {
+        onlyServer(first)
+        rmSync(first, { recursive: true })
+        return Effect.void
+      }))
+      assert.deepEqual(serversOf(first), [])
+      assert.equal(existsSync(first), false)
+
+      const second = join(dataDir, "second")
+      const program = yield* use(second, { HOW: "exit without folder" })
+      yield* program.waitForLine("ready")
+      assert.equal(yield* program.exited, 0)
+      yield* nobody(second)
     }))
 
   effect("refuses bad options by name, and starts nothing", () =>

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import { rmSync } from "node:fs"
 import process from "node:process"
 import * as Nats from "../../../src/nats/Nats.ts"
 
@@ -19,6 +20,10 @@ const program = Effect.gen(function* () {
     Effect.sync(() => {
       say(`status ${status.state}`)
     })))
+  if (process.env.HOW === "exit without folder") {
+    rmSync(process.env.DATA_DIR ?? "", { recursive: true })
+    process.exit(0)
+  }
   if (process.env.HOW === "exit") process.exit(0)
   if (process.env.HOW === "throw") {
     setTimeout(() => {
