@@ -26,20 +26,19 @@ const perform = async (request: Request): Promise<void> => {
 
   let code: number | undefined
   let stopping = 0
-  const stop = async (signal: keyof typeof signals) => {
-    if (code !== undefined) {
-      if (performance.now() - stopping < echoMillis) return
-      // Asked twice: no ceremony, but nobody is left behind.
-      await killAll()
-      process.exit(code)
+  const stop = (signal: keyof typeof signals) => {
+    if (code === undefined) {
+      code = progress.code ?? signals[signal]
+      stopping = performance.now()
+      screen.line(`  ${signal}: stopping …`)
+      fiber.interruptUnsafe()
+    } else if (performance.now() - stopping > echoMillis) {
+      // Asked again: the servers get no time any more. What waits for their end goes on at once.
+      killAll()
     }
-    code = progress.code ?? signals[signal]
-    stopping = performance.now()
-    screen.line(`  ${signal}: stopping …`)
-    fiber.interruptUnsafe()
   }
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"] as const) {
-    process.on(signal, () => void stop(signal))
+    process.on(signal, () => stop(signal))
   }
   // Whoever read the output is gone.
   process.stdout.on("error", () => fiber.interruptUnsafe())

@@ -227,7 +227,9 @@ export const run = (
       Layer.provideMerge(Nats.layerEmbedded({ dataDir: join(work, "nats") })),
       Layer.provide(shortLeases),
     )
-    yield* Effect.provide(perform(screen, planned, work, keep, progress), live)
+    // A scope of its own: NATS is left when the servers have ended, not before.
+    const whileNatsRuns = Effect.scoped(perform(screen, planned, work, keep, progress))
+    yield* Effect.provide(whileNatsRuns, live)
   })
   // What the embedded server has to say, for example that it died and is back.
   const logger = Logger.make<unknown, void>(({ message }) => screen.line(`  ${message}`))

@@ -149,6 +149,26 @@ describe("the demonstration", () => {
       assert.deepEqual(readdirSync(place.temp), [])
     }), long)
 
+  effect("kills servers that don't stop when it is asked twice", () =>
+    Effect.gen(function* () {
+      const place = yield* world
+      const program = yield* start(place)
+      const processes = yield* processesOf(program, place)
+      for (const pid of processes.slice(0, 2)) process.kill(pid, "SIGSTOP")
+      program.kill("SIGINT")
+      yield* program.waitForLine("  SIGINT: stopping")
+      yield* eventually(
+        Effect.sync(() => {
+          program.kill("SIGINT")
+          return lives(program.pid)
+        }),
+        (isThere) => !isThere,
+      )
+      assert.equal(yield* program.exited, 130, program.stderr())
+      assert.deepEqual(processes.filter(lives), [])
+      assert.deepEqual(readdirSync(place.temp), [])
+    }), long)
+
   effect("takes its servers and NATS along when it is killed", () =>
     Effect.gen(function* () {
       const place = yield* world
