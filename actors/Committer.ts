@@ -1,12 +1,13 @@
 /**
- * Writes outcomes. It takes whatever is settled, publishes the transitions in one pipeline, waits for
- * their answers, acknowledges, and takes what has come in the meantime: the busier it is, the more
- * each round carries.
+ * Writes outcomes. It takes whatever is settled, publishes the transitions in one pipeline,
+ * acknowledges as they are answered, and takes what has come in the meantime: the busier it is, the
+ * more each round carries.
  *
  * Nothing is acknowledged before its transition is stored. An outcome that can't be stored stays
  * held, its lease alive, until it can; one that somebody else forestalled is dropped (W4).
  */
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import { Code } from "../src/nats/errors.ts"
@@ -28,24 +29,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
   Effect.gen(function* () {
     const { emit, wire } = pool.options
     const { nats, publisher, subjects } = wire
+    const runFork = yield* FiberSet.makeRuntime<never>()
     const latch = Latch.makeUnsafe(true)
-
-    const publish = (round: ReadonlyArray<Delivery>): Effect.Effect<ReadonlyArray<Ack>> =>
-      Effect.callback((resume) => {
-        const acks: Array<Ack> = []
-        let left = round.length
-        for (const [index, delivery] of round.entries()) {
-          const { headers, payload, subject } = delivery.transition as NonNullable<
-            Delivery["transition"]
-          >
-          const expected = delivery.message.sequence
-          const filter = subjects.job(delivery.subject)
-          publisher.publish({ subject, payload, headers, expected, filter }, (ack) => {
-            acks[index] = ack
-            if (--left === 0) resume(Effect.succeed(acks))
-          })
-        }
-      })
 
     const again = (delivery: Delivery): Effect.Effect<void> =>
       Effect.andThen(
@@ -116,29 +101,54 @@ export const start = (pool: Pool): ChildSpec.Start =>
       return again(delivery)
     }
 
+    const answered = (delivery: Delivery, ack: Ack): void => {
+      switch (ack._tag) {
+        case "Stored":
+          return stored(delivery)
+        case "Conflict":
+          runFork(look(delivery))
+          return
+        case "Refused":
+          runFork(refused(delivery, ack.code, ack.description))
+          return
+        case "Unknown":
+          // The publisher is closed: the process is going, and the lease with it.
+          return
+      }
+    }
+
+    /** Publishes outcomes in one pipeline; ends when each is answered. */
+    const commit = (outcomes: ReadonlyArray<Delivery>): Effect.Effect<void> =>
+      Effect.callback((resume) => {
+        let left = outcomes.length
+        let over = false
+        for (const delivery of outcomes) {
+          const { headers, payload, subject } = delivery.transition as NonNullable<
+            Delivery["transition"]
+          >
+          const expected = delivery.message.sequence
+          const filter = subjects.job(delivery.subject)
+          publisher.publish({ subject, payload, headers, expected, filter }, (ack) => {
+            if (over) return
+            try {
+              answered(delivery, ack)
+            } catch (error) {
+              return resume(Effect.die(error))
+            }
+            if (--left === 0) resume(Effect.void)
+          })
+        }
+        return Effect.sync(() => {
+          over = true
+        })
+      })
+
     const round = Effect.gen(function* () {
       yield* latch.await
-      const taken = pool.settled.splice(0, roundSize)
+      const outcomes = pool.settled.splice(0, roundSize)
       if (pool.settled.length === 0) latch.closeUnsafe()
-      if (taken.length === 0) return
-      const acks = yield* publish(taken)
-      for (const [index, delivery] of taken.entries()) {
-        const ack = acks[index] as Ack
-        switch (ack._tag) {
-          case "Stored":
-            stored(delivery)
-            break
-          case "Conflict":
-            yield* Effect.forkChild(look(delivery))
-            break
-          case "Refused":
-            yield* Effect.forkChild(refused(delivery, ack.code, ack.description))
-            break
-          case "Unknown":
-            // The publisher is closed: the process is going, and the lease with it.
-            break
-        }
-      }
+      if (outcomes.length === 0) return
+      yield* commit(outcomes)
       pool.onRoom()
     })
 
@@ -153,7 +163,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
           pool.onSettled = () => {}
         }),
     )
-    return Effect.forever(round)
+    // While one round is on its way, the next is made up.
+    return Effect.all([Effect.forever(round), Effect.forever(round)], { concurrency: 2 })
   })
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
