@@ -24,6 +24,8 @@ export class Live {
   readonly runs: Array<Run> = []
   /** For each job that has ended: when that was on JetStream; more than once would be a fault. */
   readonly settled: Map<string, Array<number>> = new Map()
+  /** Jobs that have ended, by the ledgers or by their records. */
+  readonly done: Set<string> = new Set()
   /** Jobs that wait for another attempt. */
   readonly retrying: Set<string> = new Set()
   /** Jobs of which some attempt has begun. */
@@ -56,17 +58,10 @@ export class Live {
           break
         }
         case "moved":
-          if (finals.has(entry.to)) this.settle(entry.job, entry.at)
+          if (finals.has(entry.to)) this.#settle(entry.job, entry.at)
           else if (entry.to === "retrying") this.retrying.add(entry.job)
       }
     }
-  }
-
-  /** The job has ended, at this time. */
-  settle(job: string, at: number): void {
-    const times = this.settled.get(job)
-    if (times === undefined) this.settled.set(job, [at])
-    else times.push(at)
   }
 
   /** Runs that have begun in a process and not ended. */
@@ -78,5 +73,12 @@ export class Live {
     const running = this.#running.get(process) ?? new Map<string, Run>()
     this.#running.set(process, running)
     return running
+  }
+
+  #settle(job: string, at: number): void {
+    this.done.add(job)
+    const times = this.settled.get(job)
+    if (times === undefined) this.settled.set(job, [at])
+    else times.push(at)
   }
 }

@@ -133,14 +133,14 @@ const awaitReady = Effect.fnUntraced(
 
 /** Follows the jobs to their ends, with the kill on the way. */
 const follow = Effect.fnUntraced(function* (stage: Stage.Stage, tasks: Tasks, progress: Progress) {
-  const { settled } = stage.live
+  const { done } = stage.live
   let heard = performance.now()
   let moved = heard
-  while (settled.size < tasks.size) {
+  while (done.size < tasks.size) {
     yield* Effect.sleep(lookEvery)
     const news = yield* stage.look
-    progress.done = settled.size
-    if (settled.size >= middle * tasks.size) yield* stage.killOne(tasks)
+    progress.done = done.size
+    if (done.size >= middle * tasks.size) yield* stage.killOne(tasks)
     stage.showProgress(tasks)
     const now = performance.now()
     if (news) heard = now
@@ -149,11 +149,11 @@ const follow = Effect.fnUntraced(function* (stage: Stage.Stage, tasks: Tasks, pr
     if (now - heard < silenceMillis) continue
     // Whoever committed the last ones may have been killed before it could say so.
     heard = now
-    const open = [...tasks.keys()].filter((id) => !settled.has(id)).slice(0, 1_000)
+    const open = [...tasks.keys()].filter((id) => !done.has(id)).slice(0, 1_000)
     const records = yield* Effect.forEach(open, recordOf, { concurrency: readsAtOnce })
     for (const record of records) {
-      if (record?.ended === undefined || !isFinal(record)) continue
-      stage.live.settle(record.id, record.ended.getTime())
+      if (record === undefined || !isFinal(record)) continue
+      done.add(record.id)
       moved = now
     }
   }

@@ -107,7 +107,7 @@ export const make = (screen: Screen, servers: ReadonlyArray<ServerProcess>): Sta
 
   const showProgress = (tasks: ReadonlyMap<string, Task>) => {
     tellReturn()
-    const { retrying, seen, settled } = live
+    const { done, retrying, seen } = live
     const running = survivors().map((server) => runningIn(server).length).join(" + ")
     let delayed = 0
     since ??= performance.now()
@@ -116,7 +116,7 @@ export const make = (screen: Screen, servers: ReadonlyArray<ServerProcess>): Sta
       if (delayMillis > elapsed && !seen.has(id)) delayed++
     }
     screen.progress(
-      `  ${bar(settled.size, tasks.size)}  ${count(settled.size)} of ${count(tasks.size)}` +
+      `  ${bar(done.size, tasks.size)}  ${count(done.size)} of ${count(tasks.size)}` +
         `   running ${running}   retrying ${retrying.size}   delayed ${delayed}` +
         `   ${seconds(elapsed)}`,
     )
