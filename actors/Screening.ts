@@ -17,17 +17,23 @@ const batchSize = 200
 
 const finals = ["succeeded", "failed", "cancelled"] as const
 
-/** Subjects on which a message would mean that this delivery is stale. */
-const subjectsOf = (subjects: Subjects.Subjects, delivery: Delivery): ReadonlyArray<string> => {
-  const { envelope, message, subject } = delivery
-  if (message.deliveries > 1 || delivery.unreadable !== undefined) return [subjects.job(subject)]
-  const own = subjects.live("ready", subject.queue, 0, subject)
-  return [
-    ...finals.map((state) => subjects.final(state, envelope, subject)),
+/** Adds the subjects on which a message would mean that this delivery is stale. */
+const addSubjects = (
+  filters: Array<string>,
+  subjects: Subjects.Subjects,
+  { envelope, message, subject, unreadable }: Delivery,
+): void => {
+  if (message.deliveries > 1 || unreadable !== undefined) {
+    filters.push(subjects.job(subject))
+    return
+  }
+  for (const state of finals) filters.push(subjects.final(state, envelope, subject))
+  filters.push(
     subjects.live("retry", subject.queue, envelope.lane, subject),
     subjects.live("later", subject.queue, envelope.lane, subject),
-    ...(own === message.subject ? [] : [own]),
-  ]
+  )
+  const own = subjects.live("ready", subject.queue, 0, subject)
+  if (own !== message.subject) filters.push(own)
 }
 
 /** Whether the job has moved on since this delivery's message was stored. */
@@ -85,7 +91,8 @@ const screenSome: (
   }
   const canary = deliveries.reduce((a, b) => a.message.sequence > b.message.sequence ? a : b)
   const stream = Subjects.jobsStream(subjects.namespace, canary.subject.partition)
-  const filters = deliveries.flatMap((delivery) => subjectsOf(subjects, delivery))
+  const filters: Array<string> = []
+  for (const delivery of deliveries) addSubjects(filters, subjects, delivery)
   const found = yield* Effect.retry(read(wire, stream, filters, canary), patiently).pipe(
     Effect.orDie,
   )
@@ -93,6 +100,11 @@ const screenSome: (
     drop(canary)
     const others = deliveries.filter((delivery) => delivery !== canary)
     return others.length === 0 ? undefined : yield* screenSome(pool, others)
+  }
+  // The rule, by far: nothing has moved on.
+  if (found.length === 0) {
+    for (const delivery of deliveries) pool.wait(delivery)
+    return
   }
   const byJob = new Map<string, Array<Records.JobMessage>>()
   for (const message of Records.parse(subjects, found)) {
