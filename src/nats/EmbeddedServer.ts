@@ -160,8 +160,11 @@ export const start = (
     const launch = (port: number | undefined, config: string) =>
       Effect.gen(function* () {
         const binary = yield* ServerBinary.find(settings.serverBinary)
+        const before = running
         running = yield* attempt((signal) =>
-          ServerProcess.start(folder, binary.path, port, config, signal)
+          ServerProcess.start(folder, binary.path, port, config, signal, (pid) => {
+            running = { pid, port: before.port }
+          })
         )
       })
 

@@ -32,6 +32,8 @@ export interface Folder {
   readonly credentials: string
   readonly log: string
   readonly output: string
+  /** There while a server is being started. */
+  readonly starting: string
 }
 
 /** A server that runs. */
@@ -57,6 +59,8 @@ export interface Settings {
 /** A large store is read before the server listens. */
 const startTimeoutMillis = 120_000
 const stopTimeoutMillis = 10_000
+/** A process that was just started can't be told from others until the kernel has loaded it. */
+const loadMillis = 1_000
 
 const sleep = (millis: number) => new Promise<void>((done) => setTimeout(done, millis))
 
@@ -74,6 +78,7 @@ export const openFolder = (dataDir: string): Folder => {
     credentials: within("credentials.json"),
     log: within("nats-server.log"),
     output: within("nats-server.out"),
+    starting: within("starting"),
   }
   for (const part of [folder.locks, folder.users, folder.ports, within("jetstream")]) {
     mkdirSync(part, { recursive: true, mode: 0o700 })
@@ -176,17 +181,18 @@ export const find = async (
   folder: Folder,
   signal: AbortSignal,
 ): Promise<Running | undefined> => {
-  const end = Date.now() + startTimeoutMillis
+  const begun = Date.now()
+  // Left by a starter that was killed: a moment later it is plain whether it had begun.
+  const settled = existsSync(folder.starting) ? begun + loadMillis : begun
   while (true) {
     const running = announced(folder)
-    if (running !== undefined) return running
-    const pid = unannounced(folder) ??
+    const pid = running?.pid ?? unannounced(folder) ??
       portsFiles(folder).find((file) => isServer(file.pid, folder))?.pid
-    if (pid === undefined) return undefined
-    if (Date.now() > end) {
-      await stop(folder, pid)
-      return undefined
+    if (running !== undefined || pid === undefined && Date.now() >= settled) {
+      rmSync(folder.starting, { force: true })
+      return running
     }
+    if (pid !== undefined && Date.now() > begun + startTimeoutMillis) await stop(folder, pid)
     signal.throwIfAborted()
     await sleep(20)
   }
@@ -233,6 +239,7 @@ const signalStop = (folder: Folder, pid: number): void => {
 export const stopNow = (folder: Folder, known: number): void => {
   const pid = announced(folder)?.pid ?? unannounced(folder) ?? known
   if (pid > 0 && isServer(pid, folder)) signalStop(folder, pid)
+  rmSync(folder.starting, { force: true })
 }
 
 /** Why a server ended: what it wrote before it had a log, else the errors of that process in it. */
@@ -246,7 +253,7 @@ const lastWords = (folder: Folder, pid: number): string => {
 
 /**
  * Starts a server, with its own session so that the terminal's Ctrl-C doesn't reach it, and waits
- * until it answers. Rejects with what it said when it doesn't.
+ * until it answers. Rejects with what it said when it doesn't. `onSpawn` gets its process id at once.
  */
 export const start = async (
   folder: Folder,
@@ -254,10 +261,26 @@ export const start = async (
   port: number | undefined,
   config: string,
   signal: AbortSignal,
+  onSpawn: (pid: number) => void,
 ): Promise<Running> => {
   signal.throwIfAborted()
   forget(folder)
   replaceFile(folder.config, config)
+  writeFileSync(folder.starting, "", { mode: 0o600 })
+  try {
+    return await launch(folder, binary, port, signal, onSpawn)
+  } finally {
+    rmSync(folder.starting, { force: true })
+  }
+}
+
+const launch = async (
+  folder: Folder,
+  binary: string,
+  port: number | undefined,
+  signal: AbortSignal,
+  onSpawn: (pid: number) => void,
+): Promise<Running> => {
   const output = openSync(folder.output, "w", 0o600)
   const child = spawn(binary, ["-c", folder.config, "-p", String(port ?? -1)], {
     cwd: folder.path,
@@ -267,6 +290,7 @@ export const start = async (
   })
   child.unref()
   closeSync(output)
+  if (child.pid !== undefined) onSpawn(child.pid)
   let ended: string | undefined
   child.once("error", (error) => ended = error.message)
   child.once("exit", (code, by) => ended = `it ended at once (${by ?? code})`)
