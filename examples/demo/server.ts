@@ -36,10 +36,20 @@ runMain(
   ),
 )
 
+const parent = process.ppid
+/** The pipe closes a moment before its writer is dead, and as long as it lives it uses NATS. */
+const parentDiesWithinMillis = 2_000
+
 let orphaned = false
 const stop = () => {
   if (orphaned) return
   orphaned = true
-  process.kill(process.pid, "SIGTERM")
+  const closed = performance.now()
+  const watch = setInterval(() => {
+    const isDying = process.ppid === parent && performance.now() - closed < parentDiesWithinMillis
+    if (isDying) return
+    clearInterval(watch)
+    process.kill(process.pid, "SIGTERM")
+  }, 10)
 }
 process.stdin.on("end", stop).on("close", stop).on("error", stop).resume()

@@ -1,7 +1,14 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import assert from "node:assert/strict"
-import { mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
 import { describe } from "node:test"
@@ -59,10 +66,12 @@ const processesOf = Effect.fnUntraced(function* (program: Program, { temp }: Wor
   return [...servers, ...nats]
 })
 
+/** False also for one that has ended and whose parent has not asked how. */
 const lives = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
-    return true
+    const proc = `/proc/${pid}/stat`
+    return !existsSync(proc) || !/\) [ZX] /.test(readFileSync(proc, "utf8"))
   } catch {
     return false
   }
