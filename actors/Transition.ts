@@ -65,9 +65,13 @@ export const final = (
     kind: state,
     subject: subjects.final(state, envelope, subject),
     payload: Envelope.final(envelope, progress, outcome),
-    smaller: [envelope, Envelope.withoutPayload(envelope)].map((less) => () =>
-      Envelope.final(less, Envelope.withoutDetails(progress), outcome)
-    ),
+    smaller: [
+      () => Envelope.final(envelope, Envelope.withoutDetails(progress), outcome),
+      () => {
+        const less = Envelope.withoutPayload(envelope)
+        return Envelope.final(less, Envelope.withoutDetails(progress), outcome)
+      },
+    ],
     attempt,
     reason,
   }
