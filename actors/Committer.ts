@@ -102,6 +102,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
     }
 
     const answered = (delivery: Delivery, ack: Ack): void => {
+      // What a committer before this one has begun may be answered to both.
+      if (!pool.held.has(delivery)) return
       switch (ack._tag) {
         case "Stored":
           return stored(delivery)

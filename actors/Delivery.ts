@@ -31,6 +31,8 @@ export class Delivery {
   phase: Phase = "arriving"
   /** When its lease was last renewed, on the monotonic clock. */
   renewed: number = performance.now()
+  /** Whether its lease has run out since it was checked. */
+  lapsed = false
   /** When its attempt began, in ms since 1970; 0 before. */
   started = 0
   /** The attempt, while it runs. */

@@ -267,6 +267,8 @@ const life: (
 
     /** Forgets all pulls: their inboxes change, so that none of them can bring anything any more. */
     const reset = guarded(() => {
+      // Leases can't be renewed without a connection.
+      for (const delivery of pool.held) delivery.lapsed = true
       for (const lane of lanes) ended(lane)
       void pool.puller.drain()
       // What has come in since the connection was lost isn't known: look everywhere.
@@ -290,6 +292,10 @@ const life: (
       Effect.sync(() => {
         pool.onPull = onPull
         pool.onRoom = onRoom
+        pool.onDoubt = (delivery) => {
+          screening.push(delivery)
+          check()
+        }
         pool.onArrival = () => {
           if (arrivalScheduled) return
           arrivalScheduled = true
@@ -309,6 +315,7 @@ const life: (
           forget()
           pool.onPull = () => {}
           pool.onRoom = () => {}
+          pool.onDoubt = () => {}
           await pool.puller.drain()
           pool.onArrival = () => {}
           clearTimeout(screenSoon)

@@ -1,6 +1,7 @@
 /**
  * Lets a job that keeps losing its servers run alone in its process (W13), so that it takes no other
- * job with it again and the blame is clear. One per server, shared by all its pools.
+ * job with it again and the blame is clear. A lease that is lost counts whether its job ran or only
+ * waited, so the process doesn't even hold another job then. One per server, shared by all its pools.
  */
 
 /**
@@ -10,44 +11,64 @@
  */
 const patienceMillis = 30_000
 
-/** Counts what runs, and keeps everything else from starting around an isolated job. */
+interface Wish {
+  readonly job: object
+  readonly since: number
+  readonly timer: ReturnType<typeof setTimeout>
+}
+
+/** Counts what is held, and keeps everything else from starting around an isolated job. */
 export class Isolation {
-  #running = 0
-  #alone = 0
-  readonly #wanting: Map<object, { since: number; timer: ReturnType<typeof setTimeout> }> =
-    new Map()
+  #held = 0
+  #wish: Wish | undefined
+  /** The job that runs alone. */
+  #alone: object | undefined
   readonly #listeners = new Set<() => void>()
 
-  /** Whether an ordinary job may start now. */
+  /** Whether ordinary jobs may be fetched and start now. */
   get open(): boolean {
-    return this.#alone === 0 && this.#wanting.size === 0
+    return this.#alone === undefined && this.#wish === undefined
   }
 
-  /** Asks for the process. While anybody asks, nothing ordinary starts. */
+  /** A job is held by this process. */
+  hold(): void {
+    this.#held++
+  }
+
+  /** A job is held no longer. */
+  release(): void {
+    this.#held--
+    if (this.#held === 1 && this.#wish !== undefined) this.#changed()
+  }
+
+  /** Asks for the process, which must be open; until the job starts or is forgotten it is closed. */
   want(job: object): void {
-    if (this.#wanting.has(job)) return
     const timer = setTimeout(() => this.#changed(), patienceMillis)
-    this.#wanting.set(job, { since: performance.now(), timer })
+    this.#wish = { job, since: performance.now(), timer }
+    this.#changed()
   }
 
-  /** Whether this job, having asked, may start now. */
-  mayStartAlone(job: object): boolean {
-    const wish = this.#wanting.get(job)
-    return wish !== undefined && this.#alone === 0 &&
-      (this.#running === 0 || performance.now() - wish.since >= patienceMillis)
+  /** Whether this job has asked for the process and waits for it. */
+  isWanted(job: object): boolean {
+    return this.#wish?.job === job
+  }
+
+  /** Whether the job that has asked may start now. */
+  get granted(): boolean {
+    return this.#wish !== undefined &&
+      (this.#held === 1 || performance.now() - this.#wish.since >= patienceMillis)
   }
 
   /** A job starts. */
   enter(job: object): void {
-    this.#running++
-    if (this.#withdraw(job)) this.#alone++
+    if (this.#withdraw(job)) this.#alone = job
   }
 
   /** A job has ended. */
-  leave(alone: boolean): void {
-    this.#running--
-    if (alone) this.#alone--
-    if (this.#running === 0 || alone) this.#changed()
+  leave(job: object): void {
+    if (this.#alone !== job) return
+    this.#alone = undefined
+    this.#changed()
   }
 
   /** A job that asked will not start after all. */
@@ -55,15 +76,17 @@ export class Isolation {
     if (this.#withdraw(job)) this.#changed()
   }
 
-  /** Calls back whenever something may start that could not before; gives the way to stop that. */
+  /** Calls back whenever something may start that could not before, or must not wait here longer. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
   #withdraw(job: object): boolean {
-    clearTimeout(this.#wanting.get(job)?.timer)
-    return this.#wanting.delete(job)
+    if (this.#wish?.job !== job) return false
+    clearTimeout(this.#wish.timer)
+    this.#wish = undefined
+    return true
   }
 
   #changed(): void {

@@ -14,8 +14,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
       const before = now - pool.ackWaitMillis / 3
       for (const delivery of pool.held) {
         if (delivery.renewed > before) continue
-        delivery.renewed = now
-        pool.puller.renew(delivery.message)
+        pool.renew(delivery)
       }
     })
     return Effect.forever(

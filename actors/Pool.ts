@@ -70,6 +70,8 @@ export class Pool {
     () => {}
   /** Set by the fetcher: something has arrived. */
   onArrival: () => void = () => {}
+  /** Set by the fetcher: something is to be checked once more. */
+  onDoubt: (delivery: Delivery) => void = () => {}
   /** Set by the fetcher: there may be room for more. */
   onRoom: () => void = () => {}
   /** Set by the workers: something waits. */
@@ -116,6 +118,7 @@ export class Pool {
     if (before?.message.subject === delivery.message.subject) return false
     this.#bySequence.set(keyOf(delivery), delivery)
     this.held.add(delivery)
+    this.options.isolation.hold()
     return true
   }
 
@@ -150,20 +153,43 @@ export class Pool {
   }
 
   /**
-   * Gives back what others may start sooner. A job that is to run alone stays once it has a slot: it
+   * Gives back what others may start sooner. A job for which the process is being emptied stays: it
    * would come back, and ordinary jobs would start in the meantime.
    */
   giveBackSurplus(): void {
-    const stays = this.running < this.options.slots
     for (const delivery of this.waiting.splice(0)) {
-      if (stays && delivery.alone) this.waiting.push(delivery)
+      if (this.options.isolation.isWanted(delivery)) this.waiting.push(delivery)
       else this.giveBack(delivery)
     }
   }
 
-  /** Leaves what waits to whoever gets it when its lease has run out, for nobody is left to write. */
-  abandonWaiting(): void {
-    for (const delivery of this.waiting.splice(0)) this.options.isolation.forget(delivery)
+  /** Leaves all that is held to whoever gets it when its lease has run out: nobody is left to write. */
+  abandon(): void {
+    this.waiting.length = 0
+    for (const delivery of this.held) {
+      this.options.isolation.forget(delivery)
+      this.options.isolation.release()
+    }
+    this.held.clear()
+  }
+
+  /** Whether the lease has run out since the last check, so that somebody else may have run the job. */
+  hasLapsed(delivery: Delivery): boolean {
+    return delivery.lapsed ||= performance.now() - delivery.renewed > this.ackWaitMillis
+  }
+
+  /** Renews the lease. */
+  renew(delivery: Delivery): void {
+    this.hasLapsed(delivery)
+    delivery.renewed = performance.now()
+    this.puller.renew(delivery.message)
+  }
+
+  /** Has a job checked once more that is in no line. */
+  checkAgain(delivery: Delivery): void {
+    delivery.phase = "arriving"
+    this.renew(delivery)
+    this.onDoubt(delivery)
   }
 
   /** Interrupts what runs; each job is given back once its handler's finalizers have run. */
@@ -179,6 +205,7 @@ export class Pool {
       this.#bySequence.delete(keyOf(delivery))
     }
     if (delivery.phase === "settled") this.#uncommitted--
+    this.options.isolation.release()
     this.onLess()
   }
 }

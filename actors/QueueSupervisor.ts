@@ -23,7 +23,7 @@ export const childSpec = (
     const pool = new Pool(options)
     onPool(pool)
     // Runs after the children are stopped, since it is added before them.
-    yield* Effect.addFinalizer(() => Effect.sync(() => pool.abandonWaiting()))
+    yield* Effect.addFinalizer(() => Effect.sync(() => pool.abandon()))
     const supervisor = yield* Supervisor.start({
       id: options.name,
       strategy: "restForOne",

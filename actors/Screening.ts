@@ -21,9 +21,9 @@ const finals = ["succeeded", "failed", "cancelled"] as const
 const addSubjects = (
   filters: Array<string>,
   subjects: Subjects.Subjects,
-  { envelope, message, subject, unreadable }: Delivery,
+  { envelope, lapsed, message, subject, unreadable }: Delivery,
 ): void => {
-  if (message.deliveries > 1 || unreadable !== undefined) {
+  if (message.deliveries > 1 || lapsed || unreadable !== undefined) {
     filters.push(subjects.job(subject))
     return
   }
@@ -32,12 +32,17 @@ const addSubjects = (
     subjects.live("retry", subject.queue, envelope.lane, subject),
     subjects.live("later", subject.queue, envelope.lane, subject),
   )
-  const own = subjects.live("ready", subject.queue, 0, subject)
-  if (own !== message.subject) filters.push(own)
+  for (const lane of [0, envelope.lane]) {
+    const ready = subjects.live("ready", subject.queue, lane, subject)
+    if (ready !== message.subject) filters.push(ready)
+  }
 }
 
+/** A message of a job, whether this engine can read what it says or not. */
+type Found = Pick<Records.JobMessage, "stored" | "subject">
+
 /** Whether the job has moved on since this delivery's message was stored. */
-const isStale = (delivery: Delivery, messages: ReadonlyArray<Records.JobMessage>): boolean =>
+const isStale = (delivery: Delivery, messages: ReadonlyArray<Found>): boolean =>
   messages.some(({ stored, subject }) =>
     Records.isRecord(subject)
       ? stored.sequence > delivery.envelope.progress.after
@@ -79,6 +84,10 @@ const screenSome: (
 ) => Effect.Effect<void> = Effect.fnUntraced(function* (pool, deliveries) {
   const { emit, wire } = pool.options
   const { subjects } = wire
+  const pass = (delivery: Delivery) => {
+    delivery.lapsed = false
+    pool.wait(delivery)
+  }
   const drop = (delivery: Delivery) => {
     // Whoever moved the job on may have died before this acknowledgement (W6).
     pool.release(delivery)
@@ -103,19 +112,21 @@ const screenSome: (
   }
   // The rule, by far: nothing has moved on.
   if (found.length === 0) {
-    for (const delivery of deliveries) pool.wait(delivery)
+    for (const delivery of deliveries) pass(delivery)
     return
   }
-  const byJob = new Map<string, Array<Records.JobMessage>>()
-  for (const message of Records.parse(subjects, found)) {
-    const key = `${message.subject.group}.${message.subject.id}`
+  const byJob = new Map<string, Array<Found>>()
+  for (const stored of found) {
+    const subject = subjects.parse(stored.subject)
+    if (subject === undefined) continue
+    const key = `${subject.group}.${subject.id}`
     const list = byJob.get(key)
-    if (list === undefined) byJob.set(key, [message])
-    else list.push(message)
+    if (list === undefined) byJob.set(key, [{ stored, subject }])
+    else list.push({ stored, subject })
   }
   for (const delivery of deliveries) {
     const messages = byJob.get(`${delivery.subject.group}.${delivery.subject.id}`)
-    if (messages === undefined || !isStale(delivery, messages)) pool.wait(delivery)
+    if (messages === undefined || !isStale(delivery, messages)) pass(delivery)
     else drop(delivery)
   }
 })

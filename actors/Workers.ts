@@ -134,7 +134,6 @@ export const start = (pool: Pool): ChildSpec.Start =>
 
     const begin = (delivery: Delivery, handler: ReadyHandler) => {
       const { envelope, message, subject } = delivery
-      const { alone } = delivery
       pool.running++
       isolation.enter(delivery)
       delivery.phase = "running"
@@ -168,7 +167,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             ? Transition.giveBack(subjects, delivery, "returned")
             : transitionOf(delivery, handler, ended),
         )
-        isolation.leave(alone)
+        isolation.leave(delivery)
         dispatch()
         pool.onRoom()
         pool.onLess()
@@ -188,14 +187,26 @@ export const start = (pool: Pool): ChildSpec.Start =>
             settle(delivery, refusal)
             continue
           }
-          if (pool.running >= slots) break
-          const { alone } = delivery
-          if (alone) isolation.want(delivery)
-          if (alone ? !isolation.mayStartAlone(delivery) : !isolation.open) {
+          if (isolation.open) {
+            if (pool.running >= slots) break
+            if (delivery.alone) {
+              isolation.want(delivery)
+              at = 0
+              continue
+            }
+          } else if (!isolation.isWanted(delivery)) {
+            pool.waiting.splice(at, 1)
+            pool.giveBack(delivery)
+            continue
+          } else if (!isolation.granted) {
             at++
             continue
           }
           pool.waiting.splice(at, 1)
+          if (pool.hasLapsed(delivery)) {
+            pool.checkAgain(delivery)
+            continue
+          }
           const handler = handlers.get(delivery.envelope.name)
           if (handler !== undefined) begin(delivery, handler)
           at = 0

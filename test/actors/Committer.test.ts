@@ -6,6 +6,7 @@ import * as Codec from "../../src/core/Codec.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import type { JobId } from "../../src/core/JobId.ts"
 import type { FinalState } from "../../src/core/JobState.ts"
+import * as MessagePack from "../../src/core/MessagePack.ts"
 import * as Subjects from "../../src/nats/Subjects.ts"
 import * as Schema from "effect/Schema"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
@@ -72,6 +73,39 @@ describe("A committed outcome", () => {
         }),
     )
   }
+
+  effect("written by a newer engine keeps a job from running, too", () =>
+    Effect.gen(function* () {
+      const layer = nats.layer(freshNamespace())
+      const { nats: connected, provide } = yield* produce(layer)
+      const id = yield* provide(Work.enqueue())
+      const subjects = Subjects.make(connected.namespace)
+      const at = subjects.final("succeeded", fresh(), Subjects.addressOf(id))
+      yield* publishRaw(connected, at, MessagePack.encode([Envelope.version + 1, "unknown"]))
+      const server = yield* serve(layer, Work.toLayer(() => Effect.void))
+      yield* server.until(is("DeliveryDropped", id))
+      assert.equal(server.events.some(is("AttemptStarted", id)), false)
+    }))
+
+  effect(
+    "of an attempt that is ready again keeps the message from running that was given back",
+    () =>
+      Effect.gen(function* () {
+        const layer = nats.layer(freshNamespace())
+        const { nats: connected } = yield* produce(layer)
+        const subjects = Subjects.make(connected.namespace)
+        const id = "again" as JobId
+        const ready = (lane: number) =>
+          subjects.live("ready", "default", lane, Subjects.addressOf(id))
+        yield* publishRaw(connected, ready(0), Envelope.live(fresh(), Envelope.untouched))
+        const progress = { ...Envelope.untouched, attempts: 3 }
+        yield* publishRaw(connected, ready(3), Envelope.live(fresh(), progress))
+        const server = yield* serve(layer, Work.toLayer(() => Effect.void))
+        assert.equal((yield* server.record(id)).attemptCount, 4)
+        yield* server.until(is("DeliveryDropped", id))
+        assert.equal(server.events.filter(is("AttemptStarted", id)).length, 1)
+      }),
+  )
 
   effect(
     "does not keep a job from running that was requeued after it",
