@@ -11,6 +11,9 @@ import { Server } from "./Server.ts"
 /** Exit code of a process that a second signal stopped at once: that of an interrupted program. */
 const stoppedAtOnce = 130
 
+/** A second signal that comes sooner than this is the echo of the first. */
+const echoMillis = 500
+
 /**
  * Runs a layer, usually `Server.layer` with its handlers and its connection, until SIGINT or SIGTERM;
  * then stops it gracefully. A second signal stops the process at once: its jobs run elsewhere after
@@ -34,9 +37,14 @@ export const runMain = <A, E>(layer: Layer.Layer<A, E>): void => {
       }),
   )
   const fiber = Effect.runFork(Effect.scoped(program))
-  let signals = 0
+  let stopping: number | undefined
   const onSignal = (signal: string) => {
-    if (++signals > 1) process.exit(stoppedAtOnce)
+    if (stopping !== undefined) {
+      // A shell and its package runner may both pass the same key on.
+      if (performance.now() - stopping < echoMillis) return
+      process.exit(stoppedAtOnce)
+    }
+    stopping = performance.now()
     process.stderr.write(
       `${signal}: stopping, running jobs get their grace period; ` +
         "again to stop at once\n",

@@ -81,6 +81,8 @@ const firstBackOffMillis = 100
 const longestBackOffMillis = 10_000
 /** A server that lived so long didn't die of its start. */
 const settledMillis = 30_000
+/** How long a process that was killed may still count as alive. */
+const dyingMillis = 150
 /** After so many failed restarts, somebody else has the port. */
 const triesOnSamePort = 5
 
@@ -200,12 +202,14 @@ export const start = (
         : `other processes run its server on port ${found.port}, not ${settings.port}`
     }
 
+    /** Gives whether somebody else still uses the server, so that it was left running. */
     const leaveLocked = attempt(async (signal) => {
       stopSigning()
       rmSync(file, { force: true })
-      if (others().length > 0) return
+      if (others().length > 0) return true
       const found = await ServerProcess.find(folder, signal)
       if (found !== undefined) await ServerProcess.stop(folder, found.pid)
+      return false
     })
 
     const enterLocked = Effect.gen(function* () {
@@ -234,7 +238,12 @@ export const start = (
     const isFolderGone = () => !existsSync(folder.users)
 
     const leave = Effect.catch(
-      locked(leaveLocked),
+      Effect.gen(function* () {
+        if (!(yield* locked(leaveLocked))) return
+        // A process that was just killed counts as alive for a moment, and will stop nothing.
+        yield* sleep(dyingMillis)
+        if (yield* attempt(() => others().length === 0)) yield* locked(leaveLocked)
+      }),
       (error) =>
         isFolderGone()
           ? Effect.ignore(attempt(() => ServerProcess.stop(folder, running.pid)))

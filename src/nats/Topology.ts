@@ -259,9 +259,24 @@ export const ensureQueue = (
   connection: NatsConnection,
   options: EnsureQueueOptions,
 ): Effect.Effect<ReadonlyArray<QueueConsumer>, NatsError | TopologyConflict> => {
-  const wanted = consumersOf(options)
+  const planned = consumersOf(options)
+  // Who asks for no limit takes the one that is there: a producer must not undo a server's.
+  const unasked = [
+    ...(options.ackWaitMillis === undefined ? ["ack_wait"] : []),
+    ...(options.maxAckPending === undefined ? ["max_ack_pending"] : []),
+  ]
   const once = Effect.gen(function* () {
-    const found = yield* read(connection, wanted)
+    const found = yield* read(connection, planned)
+    const wanted = planned.map((resource): Resource => {
+      const config = found.get(keyOf(resource))
+      return config === undefined ? resource : {
+        ...resource,
+        config: unasked.reduce(
+          (all, field) => withField(all, field, config[field]),
+          resource.config,
+        ),
+      }
+    })
     const actual = yield* apply(connection, diff(wanted, found), options)
     return wanted.map((resource, priority): QueueConsumer => {
       const config = actual.get(keyOf(resource)) ?? resource.config

@@ -432,6 +432,23 @@ describe("Topology.ensureQueue", () => {
   )
 
   test(
+    "leaves the limits of consumers that exist to whoever asked for them",
+    (connection, namespace) =>
+      Effect.gen(function* () {
+        const place = { namespace, partition, queue }
+        const asked = { ackWaitMillis: 5_000, maxAckPending: 700 }
+        yield* Topology.ensureQueue(connection, { ...place, ...asked })
+        for (const consumer of yield* Topology.ensureQueue(connection, place)) {
+          const { ackWaitMillis, maxAckPending } = consumer
+          assert.deepEqual({ ackWaitMillis, maxAckPending }, asked)
+        }
+        for (const config of yield* configs(connection, namespace)) {
+          assert.equal(config.ack_wait, 5e9)
+        }
+      }),
+  )
+
+  test(
     "makes one consumer per priority and tells their limits",
     (connection, namespace) =>
       Effect.gen(function* () {
