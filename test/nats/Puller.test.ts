@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import * as JobId from "../../src/core/JobId.ts"
+import * as Api from "../../src/nats/Api.ts"
 import type { Ack } from "../../src/nats/Publisher.ts"
 import { type Delivered, parseReply, type PullEnd, Puller } from "../../src/nats/Puller.ts"
 import * as Subjects from "../../src/nats/Subjects.ts"
@@ -29,6 +30,18 @@ const enqueue = (wire: Wire.Wire, count: number): Effect.Effect<ReadonlyArray<Ac
         )
       ),
     { concurrency: "unbounded" },
+  )
+
+/** Messages that wait in the normal lane of the queue `q`. */
+const pending = ({ nats, subjects }: Wire.Wire) =>
+  Effect.map(
+    Api.call<{ readonly num_pending: number }>(
+      nats.connection,
+      `CONSUMER.INFO.${Subjects.jobsStream(subjects.namespace, 0)}.ready_q_3`,
+      undefined,
+      "reading",
+    ),
+    (info) => info.num_pending,
   )
 
 interface End {
@@ -186,6 +199,8 @@ describe("a puller", () => {
       yield* until(() => ends.length === 1)
       yield* Effect.promise(() => puller.stopWaiting())
       yield* enqueue(wire, 3)
+      // A consumer learns of a message shortly after the publisher.
+      yield* eventually(pending(wire), (count) => count === 3)
       pull(5, "now")
       yield* until(() => ends.length === 2)
       assert.equal(delivered.length, 3, "each came by the second pull")
