@@ -29,6 +29,8 @@ const dueIn = (schedule: string | undefined): number | undefined => {
 export const maxMatches = 1_024
 
 interface Collector {
+  readonly stream: string
+  readonly filters: ReadonlyArray<string>
   readonly found: Array<StoredMessage>
   readonly done: (result: ReadonlyArray<StoredMessage> | NatsError) => void
 }
@@ -73,17 +75,9 @@ export class Reader {
         () => finish(new Unavailable({ operation: `reading ${stream}` })),
         timeoutMillis,
       )
-      this.#open.set(token, { found: [], done: finish })
-      try {
-        this.#connection.publish(
-          `$JS.API.DIRECT.GET.${stream}`,
-          // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
-          encoder.encode(`{"multi_last":["${filters.join('","')}"]}`),
-          { reply: this.#inbox + token },
-        )
-      } catch (cause) {
-        finish(new Unavailable({ operation: `reading ${stream}`, cause }))
-      }
+      const collector = { stream, filters, found: [], done: finish }
+      this.#open.set(token, collector)
+      this.#ask(token, collector)
       return Effect.sync(() => {
         clearTimeout(timer)
         this.#open.delete(token)
@@ -91,11 +85,35 @@ export class Reader {
     })
   }
 
+  /**
+   * To be called when the connection is back: the answers to what was under way are lost, so it is
+   * asked once more.
+   */
+  reconnected(): void {
+    for (const [token, collector] of [...this.#open]) {
+      collector.found.length = 0
+      this.#ask(token, collector)
+    }
+  }
+
   /** Ends the reader; reads under way end as `Unavailable`. */
   close(): void {
     this.#subscription.unsubscribe()
     for (const collector of [...this.#open.values()]) {
       collector.done(new Unavailable({ operation: "reading, the reader was closed" }))
+    }
+  }
+
+  #ask(token: string, { done, filters, stream }: Collector): void {
+    try {
+      this.#connection.publish(
+        `$JS.API.DIRECT.GET.${stream}`,
+        // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
+        encoder.encode(`{"multi_last":["${filters.join('","')}"]}`),
+        { reply: this.#inbox + token },
+      )
+    } catch (cause) {
+      done(new Unavailable({ operation: `reading ${stream}`, cause }))
     }
   }
 

@@ -69,6 +69,9 @@ export interface Subjects {
   readonly control: (...tokens: ReadonlyArray<string>) => string
 }
 
+/** Anything else, such as a wildcard, would make filters and conditions mean something else. */
+const legalNames = /^[\w~-]{1,64}(\.[\w~-]{1,64}){3}$/
+
 /** Makes the subjects of a namespace. */
 export const make = (namespace: string): Subjects => {
   const prefix = `pf.${namespace}.`
@@ -98,6 +101,7 @@ export const make = (namespace: string): Subjects => {
         string,
       ]
       if (!isWireState(state) || !/^\d+$/.test(partition)) return undefined
+      if (!legalNames.test(`${queue}.${lane}.${group}.${id}`)) return undefined
       return { partition: Number(partition), state, queue, lane, group, id }
     },
     state: (kind, ...tokens) => [`${prefix}state.${kind}`, ...tokens].join("."),

@@ -89,7 +89,12 @@ const make = Effect.gen(function* () {
     (reader) => Effect.sync(() => reader.close()),
   )
   yield* Effect.acquireRelease(
-    Effect.sync(() => nats.onReconnect(() => publisher.reconnected())),
+    Effect.sync(() =>
+      nats.onReconnect(() => {
+        publisher.reconnected()
+        reader.reconnected()
+      })
+    ),
     (stop) => Effect.sync(stop),
   )
   const scope = yield* Effect.scope

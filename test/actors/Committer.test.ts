@@ -175,7 +175,9 @@ describe("A committed outcome", () => {
         const ids = yield* server.provide(Work.enqueueMany(new Array<void>(20).fill(undefined)))
         yield* server.until(ended())
         yield* nats.restartServer
+        const back = performance.now()
         const outcomes = yield* server.until(ended(), { count: ids.length })
+        assert.ok(performance.now() - back < 3_000, "a question got lost with the connection")
         yield* eventually(subjectsIn(server.nats, "ready.>"), (found) => found.length === 0)
         assert.ok(server.events.some(is("DeliveryDropped")))
         assert.equal(server.events.some(is("OutcomeLost")), false)

@@ -225,7 +225,11 @@ describe("A fetcher", () => {
     Effect.gen(function* () {
       const server = yield* serve(nats.layer(), QuickLive)
       const { connection, namespace } = server.nats
-      connection.publish(`pf.${namespace}.0.ready.default.3._.too.many.tokens`, "junk")
+      for (
+        const tail of ["_.too.many.tokens", '_.qu"ote', "_.back\\\\slash", "_.*", "*.x", "_.ü"]
+      ) {
+        connection.publish(`pf.${namespace}.0.ready.default.3.${tail}`, "junk")
+      }
       const begun = performance.now()
       yield* server.record(yield* server.provide(Quick.enqueue()))
       assert.ok(performance.now() - begun < 2_000)
