@@ -62,9 +62,16 @@ export const world = (
           return { what: what as Entry["what"], id, pid: Number(pid) }
         },
       )
-    const finals = Effect.map(
-      Effect.forEach(["succeeded", "failed", "cancelled"], (s) => subjectsIn(made.nats, `${s}.>`)),
-      (found) => found.flat(),
+    // Asked again where a question was lost with the connection.
+    const finals = Effect.retry(
+      Effect.map(
+        Effect.forEach(
+          ["succeeded", "failed", "cancelled"],
+          (s) => subjectsIn(made.nats, `${s}.>`),
+        ),
+        (found) => found.flat(),
+      ),
+      { times: 5 },
     )
     return {
       ...made,
