@@ -59,6 +59,24 @@ describe("MessagePack", () => {
     assert.deepEqual(own, copy)
   })
 
+  it("brings back text of every length and script", () => {
+    for (const part of ["a", "ä", "漢", "😀", "\ufeff"]) {
+      for (const length of [1, 8, 15, 16, 17, 60, 300, 70_000]) {
+        const value = part.repeat(length)
+        assert.equal(MessagePack.decode(MessagePack.encode(value)), value)
+        assert.equal(MessagePack.decode(MessagePack.encode(`a${value}`)), `a${value}`)
+      }
+    }
+  })
+
+  it("throws on what is nested without end", () => {
+    const arrays = new Uint8Array(1_000_000).fill(0x91)
+    const maps = bytes(...Array.from({ length: 10_000 }, () => bytes(0x81, 0xa1, 0x61)))
+    for (const nested of [arrays, maps]) {
+      assert.throws(() => MessagePack.decode(nested), /nested too deeply/)
+    }
+  })
+
   it("throws on less than one value and on more", () => {
     for (const wrong of [bytes(), bytes(0x92, 1), bytes(1, 2), bytes(0xc4, 9, 1), bytes(0xc1)]) {
       assert.throws(() => MessagePack.decode(wrong))
