@@ -74,35 +74,37 @@ describe("When a server process is killed", () => {
     { at: "JobMoved:returned", job: Step.enqueue({ millis: 60_000 }), ending: ["succeeded"] },
   ] as const
 
-  for (const { at, ending, job } of points) {
-    effect(`as it tells of ${at}, another one goes on from there`, () =>
-      Effect.gen(function* () {
-        const { layer, provide, settled, spawn } = yield* world(nats, 1_000)
-        const victim = yield* spawn({ CRASH_AT: at, GRACE: "1" })
-        const id = yield* provide(job)
-        if (at === "JobMoved:returned") {
-          yield* victim.waitForLine("AttemptStarted")
-          victim.kill("SIGTERM")
-        }
-        assert.equal(yield* victim.exited, "SIGKILL")
-        const handlers = Layer.mergeAll(
-          Step.toLayer(() => Effect.succeed("here")),
-          Doomed.toLayer(() => Effect.void),
-          Stranger.toLayer(() => Effect.void),
-        )
-        const server = yield* serve(layer, handlers, { ackWaitMillis: 1_000 })
-        yield* eventually(server.client.get(id), ({ ended }) => ended !== undefined)
-        // The message that the killed server had not acknowledged comes once more, and is dropped.
-        if (["JobMoved:succeeded", "JobMoved:failed"].includes(at)) {
-          yield* server.until(is("DeliveryDropped", id))
-        }
-        const [record] = yield* settled([id])
-        assert.deepEqual(record?.attempts.map((attempt) => attempt.ending), [...ending])
-        const here = server.events.filter(is("AttemptStarted", id)).length
-        assert.equal(here, at === "JobMoved:succeeded" || at === "JobMoved:failed" ? 0 : 1)
-        assert.equal(server.events.filter(ended(id)).length, here)
-      }))
-  }
+  const crashAt = ({ at, ending, job }: typeof points[number]) =>
+    Effect.gen(function* () {
+      const { layer, provide, settled, spawn } = yield* world(nats, 1_000)
+      const victim = yield* spawn({ CRASH_AT: at, GRACE: "1" })
+      const id = yield* provide(job)
+      if (at === "JobMoved:returned") {
+        yield* victim.waitForLine("AttemptStarted")
+        victim.kill("SIGTERM")
+      }
+      assert.equal(yield* victim.exited, "SIGKILL", at)
+      const handlers = Layer.mergeAll(
+        Step.toLayer(() => Effect.succeed("here")),
+        Doomed.toLayer(() => Effect.void),
+        Stranger.toLayer(() => Effect.void),
+      )
+      const server = yield* serve(layer, handlers, { ackWaitMillis: 1_000 })
+      yield* eventually(server.client.get(id), ({ ended }) => ended !== undefined)
+      const over = at === "JobMoved:succeeded" || at === "JobMoved:failed"
+      // The message that the killed server had not acknowledged comes once more, and is dropped.
+      if (over) yield* server.until(is("DeliveryDropped", id))
+      const [record] = yield* settled([id])
+      assert.deepEqual(record?.attempts.map((attempt) => attempt.ending), [...ending], at)
+      const here = server.events.filter(is("AttemptStarted", id)).length
+      assert.equal(here, over ? 0 : 1, at)
+      assert.equal(server.events.filter(ended(id)).length, here, at)
+    })
+
+  effect(
+    "as it tells of any transition, another one goes on from there",
+    () => Effect.forEach(points, (point) => Effect.scoped(crashAt(point)), { concurrency: 3 }),
+  )
 
   effect(
     "by a job of its own, again and again, the job is parked; others get through",
