@@ -113,7 +113,7 @@ export const make = (wire: Wire, patience: number): Writer => {
         },
       ),
     publication: (id, { lane, queue }, payload, due) => {
-      const job = Subjects.addressOf(id)
+      const job = { partition: JobId.partitionOf(id), group: Subjects.noGroup, id }
       const ready = subjects.live("ready", queue, lane, job)
       const filter = subjects.job(job)
       if (due === undefined) {

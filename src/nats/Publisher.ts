@@ -120,17 +120,18 @@ export class Publisher {
 
   /** Publishes; `callback` is called exactly once, never before this call returns. */
   publish(publication: Publication, callback: (ack: Ack) => void): void {
+    const now = performance.now()
     const entry: Entry = {
       publication,
       callback,
       size: publication.payload.length + publication.subject.length,
-      end: performance.now() + (publication.patience ?? Number.POSITIVE_INFINITY),
+      end: now + (publication.patience ?? Number.POSITIVE_INFINITY),
       sent: 0,
       tries: 0,
       token: "",
     }
     if (this.#closed) queueMicrotask(() => callback({ _tag: "Unknown" }))
-    else if (this.#line.length === 0 && this.#hasRoom()) this.#admit(entry)
+    else if (this.#line.length === 0 && this.#hasRoom()) this.#admit(entry, now)
     else this.#line.push(entry)
   }
 
@@ -165,18 +166,18 @@ export class Publisher {
     return this.#admitted < this.#window && this.#bytes < this.#windowBytes
   }
 
-  #admit(entry: Entry): void {
+  #admit(entry: Entry, now: number): void {
     this.#admitted++
     this.#bytes += entry.size
     this.#timer ??= setInterval(() => this.#expire(), Math.min(1_000, this.#answerWithin))
-    this.#send(entry)
+    this.#send(entry, now)
   }
 
-  #send(entry: Entry): void {
+  #send(entry: Entry, now: number): void {
     const { expected, filter, headers, payload, subject } = entry.publication
     const condition = expected ?? (entry.tries === 0 ? undefined : 0)
     entry.tries++
-    entry.sent = performance.now()
+    entry.sent = now
     entry.token = (this.#counter++).toString(36)
     this.#outstanding.set(entry.token, entry)
     const reply = this.#inbox + entry.token
@@ -203,10 +204,9 @@ export class Publisher {
   #answered(message: Msg): void {
     const entry = this.#outstanding.get(message.subject.slice(this.#inbox.length))
     if (entry === undefined) return
-    const text = message.string()
-    const sequence = sequenceIn(text)
+    const sequence = sequenceIn(message.data)
     if (sequence !== 0) return this.#settle(entry, { _tag: "Stored", sequence })
-    const { code, description } = refusalIn(text)
+    const { code, description } = refusalIn(message.string())
     if (code === Code.wrongLastSequence) {
       this.#settle(entry, { _tag: "Conflict", repeated: entry.tries > 1 })
     } else if (code === 0 || repeatable.has(code)) {
@@ -234,8 +234,9 @@ export class Publisher {
   }
 
   #advance(): void {
+    const now = performance.now()
     while (this.#lineStart < this.#line.length && this.#hasRoom()) {
-      this.#admit(this.#line[this.#lineStart++] as Entry)
+      this.#admit(this.#line[this.#lineStart++] as Entry, now)
     }
     if (this.#lineStart === this.#line.length) {
       this.#line = []
@@ -249,11 +250,12 @@ export class Publisher {
   /** Sends an outstanding message again, unless a callback before has closed the publisher. */
   #again(entry: Entry, delay = 0): void {
     if (!this.#outstanding.delete(entry.token)) return
-    if (performance.now() + delay > entry.end) return this.#finish(entry, { _tag: "Unknown" })
-    if (delay === 0) return this.#send(entry)
+    const now = performance.now()
+    if (now + delay > entry.end) return this.#finish(entry, { _tag: "Unknown" })
+    if (delay === 0) return this.#send(entry, now)
     const timer = setTimeout(() => {
       this.#later.delete(entry)
-      this.#send(entry)
+      this.#send(entry, performance.now())
     }, delay)
     this.#later.set(entry, timer)
   }
@@ -274,15 +276,28 @@ export class Publisher {
   }
 }
 
-/** Sequence in a publish answer, read without parsing it whole; 0 when it is an error. */
-const sequenceIn = (text: string): number => {
-  const at = text.indexOf('"seq":')
-  if (at < 0 || text.includes('"error"')) return 0
+const letter = (text: string): number => text.charCodeAt(0)
+const [letterS, letterQ, quote, colon, zero, nine] = ["s", "q", '"', ":", "0", "9"].map(
+  letter,
+) as [number, number, number, number, number, number]
+
+/**
+ * Sequence in a publish answer, `{"stream":"…","seq":123…}`, read from its bytes without parsing it;
+ * 0 for anything else, such as `{"error":…`.
+ */
+const sequenceIn = (data: Uint8Array): number => {
+  if (data[2] !== letterS) return 0
+  // The name of a stream holds no quotes, so `q":` after it can only end `"seq":`.
+  let at = 10
+  while (
+    at < data.length &&
+    !(data[at] === letterQ && data[at + 1] === quote && data[at + 2] === colon)
+  ) at++
   let value = 0
-  for (let i = at + 6; i < text.length; i++) {
-    const digit = text.charCodeAt(i) - 48
-    if (digit < 0 || digit > 9) break
-    value = value * 10 + digit
+  for (at += 3; at < data.length; at++) {
+    const digit = data[at] as number
+    if (digit < zero || digit > nine) break
+    value = value * 10 + digit - zero
   }
   return value
 }
