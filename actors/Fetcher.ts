@@ -63,7 +63,7 @@ const life: (
   pool: Pool,
 ) => Effect.Effect<Effect.Effect<void, unknown>, unknown, Scope.Scope> = Effect.fnUntraced(
   function* (pool: Pool) {
-    const { queues, wire } = pool.options
+    const { isolation, queues, wire } = pool.options
     const runFork = yield* FiberSet.makeRuntime<never>()
     const crashed = yield* Deferred.make<void, unknown>()
     const lanes: Array<Lane> = []
@@ -110,6 +110,8 @@ const life: (
         }
       }
 
+    /** Whether pulls may be open; the isolation counts that as something held. */
+    let asking = false
     let arrivalScheduled = false
     let screening: Array<Delivery> = []
     let screenSoon: ReturnType<typeof setTimeout> | undefined
@@ -129,7 +131,17 @@ const life: (
       lane.asked = 0
     }
 
+    /** Calls everything off while a job is to run alone, so that it takes no arrival with it. */
+    const makeWay = guarded(() => {
+      if (isolation.open || !asking) return
+      asking = false
+      for (const lane of lanes) ended(lane)
+      void pool.puller.drain().then(() => isolation.release())
+    })
+
     const ask = (lane: Lane, batch: number, kind: "now" | "wait") => {
+      if (!asking) isolation.hold()
+      asking = true
       lane.kind = kind
       lane.asked = batch
       lane.heard = performance.now()
@@ -302,21 +314,22 @@ const life: (
           queueMicrotask(arrive)
         }
         const watcher = setInterval(watch, watchMillis)
-        const forget = wire.nats.onReconnect(reset)
-        return { watcher, forget }
+        const forgets = [wire.nats.onReconnect(reset), isolation.onChange(makeWay)]
+        return { watcher, forgets }
       }),
-      ({ forget, watcher }) =>
+      ({ forgets, watcher }) =>
         Effect.promise(async () => {
           clearInterval(watcher)
           clearTimeout(callOff)
           clearTimeout(handBack)
           clearTimeout(refillSoon)
           if (refillScheduled !== undefined) clearImmediate(refillScheduled)
-          forget()
+          for (const forget of forgets) forget()
           pool.onPull = () => {}
           pool.onRoom = () => {}
           pool.onDoubt = () => {}
           await pool.puller.drain()
+          if (asking) isolation.release()
           pool.onArrival = () => {}
           clearTimeout(screenSoon)
         }),

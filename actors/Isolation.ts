@@ -30,12 +30,12 @@ export class Isolation {
     return this.#alone === undefined && this.#wish === undefined
   }
 
-  /** A job is held by this process. */
+  /** A job is held by this process, or asked for: it may be on its way. */
   hold(): void {
     this.#held++
   }
 
-  /** A job is held no longer. */
+  /** A job is held no longer, or none is asked for any more. */
   release(): void {
     this.#held--
     if (this.#held === 1 && this.#wish !== undefined) this.#changed()
