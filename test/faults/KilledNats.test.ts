@@ -86,6 +86,10 @@ describe("When the NATS server is killed", () => {
         yield* nats.killServer
         yield* Effect.sleep("1 second")
         yield* nats.restartServer
+        yield* eventually(
+          Effect.sync(ledger),
+          (entries) => entries.filter(({ what }) => what === "stored").length === 5,
+        )
         yield* allEnded(5)
         for (const { attempts, state } of yield* settled(ids)) {
           assert.deepEqual([state, attempts.length], ["succeeded", 1])
