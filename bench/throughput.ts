@@ -7,7 +7,7 @@ import { progress, readOptions } from "./support/options.ts"
 import { cpuSeconds } from "./support/process.ts"
 import { spread, summarize } from "./support/statistics.ts"
 import { decimal, percent, table, whole } from "./support/table.ts"
-import { collectGarbage, sleep } from "./support/time.ts"
+import { collectGarbage, sleep, within } from "./support/time.ts"
 import type { Workload } from "./support/workload.ts"
 
 /** One counted run. */
@@ -28,6 +28,9 @@ const chosen = workloads.filter(({ name }) =>
 const arena = await openArena(options)
 const { machine, server } = arena
 
+/** A run that takes longer stands still. */
+const patienceMillis = 120_000
+
 const ownCpuSeconds = (): number => {
   const { system, user } = process.cpuUsage()
   return (system + user) / 1e6
@@ -44,7 +47,7 @@ const measure = async (workload: Workload, jobs: number): Promise<Sample> => {
   await sleep(1_100)
   const [client, nats] = [ownCpuSeconds(), cpuSeconds(server.pid)]
   const started = performance.now()
-  await run.go()
+  await within(run.go(), patienceMillis, workload.name)
   const seconds = (performance.now() - started) / 1_000
   const clientMicros = (ownCpuSeconds() - client) / count * 1e6
   const serverMicros = (cpuSeconds(server.pid) - nats) / count * 1e6

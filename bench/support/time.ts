@@ -26,3 +26,13 @@ export const collectGarbage = async (): Promise<void> => {
   else gc?.()
   await sleep(0)
 }
+
+/** The promise's result; an error that names `what` when there is none within `millis`. */
+export const within = async <A>(promise: Promise<A>, millis: number, what: string): Promise<A> => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<never>((_, reject) => {
+    const text = `${what}: not done within ${millis / 1_000} s`
+    timer = setTimeout(() => reject(new Error(text)), millis)
+  })
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}
