@@ -113,7 +113,8 @@ export const make = (wire: Wire, patience: number): Writer => {
         },
       ),
     publication: (id, { lane, queue }, payload, due) => {
-      const job = { partition: JobId.partitionOf(id), group: Subjects.noGroup, id }
+      const partition = wire.partitions === 1 ? 0 : JobId.partitionOf(id)
+      const job = { partition, group: Subjects.noGroup, id }
       const ready = subjects.live("ready", queue, lane, job)
       const filter = subjects.job(job)
       if (due === undefined) {
