@@ -164,11 +164,9 @@ describe("When a server process stands still for longer than the ack wait", () =
         stale.kill("SIGCONT")
         yield* stale.waitForLine(`OutcomeLost ${id}`)
         const [record] = yield* settled([id])
-        assert.deepEqual([record?.state, record?.attempts.length, record?.lost], [
-          "succeeded",
-          1,
-          1,
-        ])
+        assert.deepEqual([record?.state, record?.attempts.length], ["succeeded", 1])
+        // More than once when NATS offered it to the one that stands still again.
+        assert.ok((record?.lost ?? 0) >= 1)
         assert.match(record?.attempts[0]?.server ?? "", new RegExp(`-${other.pid}-`))
         // Both are well: they run what comes next.
         const ids = yield* provide(Step.enqueueMany(new Array(20).fill({ millis: 100 })))
