@@ -66,6 +66,13 @@ export interface RecordsPurged {
   readonly count: number
 }
 
+/** The watchdog put a job back that NATS would not have delivered any more. */
+export interface JobRescued {
+  readonly _tag: "JobRescued"
+  readonly id: JobId
+  readonly queue: string
+}
+
 /** A supervisor reports. */
 export interface Supervision {
   readonly _tag: "Supervision"
@@ -81,6 +88,7 @@ export type Event =
   | CommitRefused
   | DrainStarted
   | RecordsPurged
+  | JobRescued
   | Supervision
 
 /** Takes events; called synchronously, so it must be quick and must not throw. */

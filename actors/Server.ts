@@ -4,7 +4,7 @@
  *     server            oneForOne
  *     ├─ presence       says that it is there
  *     ├─ controller     answers questions
- *     ├─ services       oneForOne: janitor
+ *     ├─ services       oneForOne: janitor, watchdog
  *     └─ queues         oneForOne, generous budget
  *         └─ <pool>     restForOne: workers · lease · committer · fetcher · drainer
  *
@@ -36,6 +36,7 @@ import * as Supervisor from "./kit/Supervisor.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Presence from "./Presence.ts"
 import * as QueueSupervisor from "./QueueSupervisor.ts"
+import * as Watchdog from "./Watchdog.ts"
 import { resolve, type ServerOptions } from "./ServerOptions.ts"
 
 export type { Event } from "./Event.ts"
@@ -145,6 +146,14 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     period: "1 minute",
     children: [
       { id: "janitor", start: Janitor.start({ wire, emit, retentions, ackWaitMillis }) },
+      {
+        id: "watchdog",
+        start: Watchdog.start({
+          wire,
+          emit,
+          queues: resolved.pools.flatMap(({ queues }) => queues),
+        }),
+      },
     ],
   })
   const queues = Supervisor.childSpec({

@@ -167,7 +167,7 @@ const fromBase64 = (text: string): Uint8Array => {
 const readAtLeader = (
   connection: NatsConnection,
   stream: string,
-  query: { readonly last_by_subj: string } | { readonly seq: number },
+  query: Readonly<Record<string, string | number>>,
 ): Effect.Effect<StoredMessage | undefined, NatsError> =>
   Api.call<StoredReply>(
     connection,
@@ -201,3 +201,15 @@ export const sequenceAtLeader = (
   sequence: number,
 ): Effect.Effect<StoredMessage | undefined, NatsError> =>
   readAtLeader(connection, stream, { seq: sequence })
+
+/**
+ * The first message under a filter from a sequence or an instant (RFC 3339) on, read at the stream's
+ * leader; `undefined` for none.
+ */
+export const nextAtLeader = (
+  connection: NatsConnection,
+  stream: string,
+  filter: string,
+  from: { readonly seq: number } | { readonly start_time: string },
+): Effect.Effect<StoredMessage | undefined, NatsError> =>
+  readAtLeader(connection, stream, { ...from, next_by_subj: filter })

@@ -22,7 +22,8 @@
 import * as Effect from "effect/Effect"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Api from "./Api.ts"
-import { Code, type NatsError, Rejected } from "./errors.ts"
+import { type NatsError, Rejected } from "./errors.ts"
+import { nextAtLeader, type StoredMessage } from "./Reader.ts"
 import * as Subjects from "./Subjects.ts"
 import type { Wire } from "./Wire.ts"
 
@@ -51,38 +52,14 @@ const purgeStep = 50_000
 /** Most counts that the search for a bound takes; the next round goes on from where it ended. */
 const maxProbes = 24
 
-interface Found {
-  readonly subject: string
-  readonly sequence: number
-  readonly data: Uint8Array
-}
-
-const bytesOf = (base64: string): Uint8Array =>
-  Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))
-
 /** The first message under a filter, from a sequence or an instant on; `undefined` for none. */
 const firstAtLeader = (
   { nats }: Wire,
   stream: string,
   filter: string,
   from: { readonly seq: number } | { readonly start_time: string },
-): Effect.Effect<Found | undefined, NatsError> =>
-  Api.call<{
-    readonly message: { readonly subject: string; readonly seq: number; readonly data?: string }
-  }>(
-    nats.connection,
-    `STREAM.MSG.GET.${stream}`,
-    { ...from, next_by_subj: filter },
-    `looking for the first message under ${filter}`,
-  ).pipe(
-    Effect.map(({ message }): Found | undefined => ({
-      subject: message.subject,
-      sequence: message.seq,
-      data: bytesOf(message.data ?? ""),
-    })),
-    Effect.catchTag("Rejected", (error) =>
-      error.code === Code.noMessageFound ? Effect.succeed(undefined) : Effect.fail(error)),
-  )
+): Effect.Effect<StoredMessage | undefined, NatsError> =>
+  nextAtLeader(nats.connection, stream, filter, from)
 
 /** Writes to the STATE stream, once; gives whether it is known to be stored. */
 const store = (
