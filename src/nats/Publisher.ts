@@ -44,7 +44,7 @@ interface Entry {
   readonly end: number
   sent: number
   tries: number
-  token: string
+  token: number
 }
 
 /** Options of a publisher. */
@@ -85,7 +85,7 @@ export class Publisher {
   readonly #inbox: string
   readonly #subscription: Subscription
   /** Sent and not answered, by token, in the order of sending. */
-  readonly #outstanding = new Map<string, Entry>()
+  readonly #outstanding = new Map<number, Entry>()
   /** Answered without a decision, waiting to be sent again. */
   readonly #later = new Map<Entry, ReturnType<typeof setTimeout>>()
   #line: Array<Entry> = []
@@ -128,7 +128,7 @@ export class Publisher {
       end: now + (publication.patience ?? Number.POSITIVE_INFINITY),
       sent: 0,
       tries: 0,
-      token: "",
+      token: 0,
     }
     if (this.#closed) queueMicrotask(() => callback({ _tag: "Unknown" }))
     else if (this.#line.length === 0 && this.#hasRoom()) this.#admit(entry, now)
@@ -178,7 +178,7 @@ export class Publisher {
     const condition = expected ?? (entry.tries === 0 ? undefined : 0)
     entry.tries++
     entry.sent = now
-    entry.token = (this.#counter++).toString(36)
+    entry.token = this.#counter++
     this.#outstanding.set(entry.token, entry)
     const reply = this.#inbox + entry.token
     try {
@@ -202,7 +202,7 @@ export class Publisher {
   }
 
   #answered(message: Msg): void {
-    const entry = this.#outstanding.get(message.subject.slice(this.#inbox.length))
+    const entry = this.#outstanding.get(Number(message.subject.slice(this.#inbox.length)))
     if (entry === undefined) return
     const sequence = sequenceIn(message.data)
     if (sequence !== 0) return this.#settle(entry, { _tag: "Stored", sequence })
