@@ -33,6 +33,10 @@ export class Delivery {
   renewed: number = performance.now()
   /** Whether its lease has run out since it was checked. */
   lapsed = false
+  /** When it was checked, on the monotonic clock. */
+  checked = 0
+  /** Whether somebody may still run it, of whom NATS has lost sight. */
+  suspect: boolean
   /** When its attempt began, in ms since 1970; 0 before. */
   started = 0
   /** The attempt, while it runs. */
@@ -45,6 +49,7 @@ export class Delivery {
     this.message = message
     this.subject = subject
     this.rank = rank
+    this.suspect = message.deliveries > 1
     this.unreadable = Envelope.isEnvelope(decoded) ? undefined : decoded
     this.envelope = Envelope.isEnvelope(decoded) ? decoded : Envelope.make({
       name: "",

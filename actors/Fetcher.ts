@@ -279,6 +279,8 @@ const life: (
 
     /** Forgets all pulls: their inboxes change, so that none of them can bring anything any more. */
     const reset = guarded(() => {
+      // A server that was killed has forgotten who holds what.
+      pool.suspectUntil = performance.now() + pool.ackWaitMillis
       // Leases can't be renewed without a connection.
       for (const delivery of pool.held) delivery.lapsed = true
       for (const lane of lanes) ended(lane)

@@ -44,6 +44,9 @@ export interface PoolOptions {
 /** Outcomes that may wait for the committer before no more jobs are fetched. */
 const uncommittedLimit = 4_096
 
+/** How long the check of a job counts that somebody else may still run, in ms. */
+const suspectMillis = 50
+
 /** Where a message lies, as one number. */
 const keyOf = ({ message, subject }: Delivery): number =>
   message.sequence * maxPartitions + subject.partition
@@ -82,6 +85,8 @@ export class Pool {
   onLess: () => void = () => {}
   /** The way to acknowledge and to renew leases; the fetcher's. */
   readonly puller: Puller
+  /** Until then, on the monotonic clock, NATS may deliver jobs that others run. */
+  suspectUntil = 0
   /** Milliseconds after which NATS gives a silent job to somebody else. */
   ackWaitMillis = 30_000
 
@@ -118,6 +123,7 @@ export class Pool {
     if (before?.message.subject === delivery.message.subject) return false
     this.#bySequence.set(keyOf(delivery), delivery)
     this.held.add(delivery)
+    delivery.suspect ||= performance.now() < this.suspectUntil
     this.options.isolation.hold()
     return true
   }
@@ -173,14 +179,19 @@ export class Pool {
     this.held.clear()
   }
 
-  /** Whether the lease has run out since the last check, so that somebody else may have run the job. */
-  hasLapsed(delivery: Delivery): boolean {
+  /** Whether somebody else may have ended the job since it was checked. */
+  isDoubtful(delivery: Delivery): boolean {
+    return this.#hasLapsed(delivery) ||
+      delivery.suspect && performance.now() - delivery.checked > suspectMillis
+  }
+
+  #hasLapsed(delivery: Delivery): boolean {
     return delivery.lapsed ||= performance.now() - delivery.renewed > this.ackWaitMillis
   }
 
   /** Renews the lease. */
   renew(delivery: Delivery): void {
-    this.hasLapsed(delivery)
+    this.#hasLapsed(delivery)
     delivery.renewed = performance.now()
     this.puller.renew(delivery.message)
   }

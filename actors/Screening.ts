@@ -86,6 +86,7 @@ const screenSome: (
   const { subjects } = wire
   const pass = (delivery: Delivery) => {
     delivery.lapsed = false
+    delivery.checked = performance.now()
     pool.wait(delivery)
   }
   const drop = (delivery: Delivery) => {

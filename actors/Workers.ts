@@ -203,7 +203,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             continue
           }
           pool.waiting.splice(at, 1)
-          if (pool.hasLapsed(delivery)) {
+          if (pool.isDoubtful(delivery)) {
             pool.checkAgain(delivery)
             continue
           }

@@ -59,8 +59,8 @@ describe("When the NATS server is killed", () => {
         yield* eventually(Effect.sync(() => confirmed.length), (length) => length > sofar + 100)
         enqueueing = false
         yield* Fiber.join(loops)
-        yield* allEnded(confirmed.length)
-        const records = yield* settled(confirmed)
+        yield* allEnded(confirmed.length, 60_000)
+        const records = yield* settled(confirmed, 250)
         for (const { attemptCount, id, state } of records) {
           assert.deepEqual([state, attemptCount], ["succeeded", retried.has(id) ? 3 : 1])
         }
@@ -72,7 +72,7 @@ describe("When the NATS server is killed", () => {
           assert.equal(yield* server.exited, 0)
         }
       }),
-    { timeout: 90_000 },
+    { timeout: 150_000 },
   )
 
   effect(

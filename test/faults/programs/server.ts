@@ -15,7 +15,7 @@ import { Doomed, Poison, Step } from "./jobs.ts"
 const env = (name: string): string => process.env[name] ?? ""
 
 const note = (what: string, id: string) =>
-  appendFileSync(env("LEDGER"), `${what} ${id} ${process.pid}\n`)
+  appendFileSync(env("LEDGER"), `${what} ${id} ${process.pid} ${Date.now()}\n`)
 
 const snoozed = new Map<string, number>()
 
