@@ -10,7 +10,7 @@ import { isolateFrom } from "../src/core/Limits.ts"
 import * as Envelope from "../src/core/Envelope.ts"
 import type { Delivered } from "../src/nats/Puller.ts"
 import type { JobSubject } from "../src/nats/Subjects.ts"
-import type { Transition } from "./Transition.ts"
+import type { Transition } from "../src/client/Transition.ts"
 
 /** Where a held job is. */
 export type Phase = "arriving" | "waiting" | "running" | "settled"

@@ -2,7 +2,7 @@
 import type { Attempt } from "../src/core/Attempt.ts"
 import type { JobId } from "../src/core/JobId.ts"
 import type { Report } from "./kit/Report.ts"
-import type { Kind } from "./Transition.ts"
+import type { Kind } from "../src/client/Transition.ts"
 
 /** A handler has begun. */
 export interface AttemptStarted {

@@ -14,7 +14,7 @@ import type { Wire } from "../src/nats/Wire.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { Emit } from "./Event.ts"
 import type { Isolation } from "./Isolation.ts"
-import * as Transition from "./Transition.ts"
+import * as Transition from "../src/client/Transition.ts"
 
 /** A handler and the services its attempts get. */
 export interface ReadyHandler {

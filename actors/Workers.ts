@@ -12,7 +12,7 @@ import * as Attempt from "./Attempt.ts"
 import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
-import * as Transition from "./Transition.ts"
+import * as Transition from "../src/client/Transition.ts"
 
 /** The workers of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>

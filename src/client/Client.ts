@@ -132,7 +132,7 @@ const make = Effect.gen(function* () {
     })
 
   const findMessages = (id: JobId) => {
-    const job = Subjects.addressOf(id)
+    const job = Subjects.addressOf(id, wire.partitions)
     // An id from elsewhere may look like one of ours in a partition that isn't there.
     if (job.partition >= wire.partitions) return Effect.succeed([])
     const stream = Subjects.jobsStream(subjects.namespace, job.partition)

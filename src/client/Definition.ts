@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import * as Codec from "../core/Codec.ts"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions } from "../core/errors.ts"
+import { hash32 } from "../core/JobId.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
 import { checkJobName, checkKeys, checkName, show } from "../core/Names.ts"
 import * as Priority from "../core/Priority.ts"
@@ -101,12 +102,8 @@ export const resolveRetention = (retention: Retention): ResolvedRetention | Inva
   })
 }
 
-/** Class of a definition's own retention: `_` and eight hex digits (FNV-1a) of its name. */
-const retentionClassOf = (name: string): string => {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193)
-  return `_${(hash >>> 0).toString(16).padStart(8, "0")}`
-}
+/** Class of a definition's own retention: `_` and eight hex digits of its name. */
+const retentionClassOf = (name: string): string => `_${hash32(name).toString(16).padStart(8, "0")}`
 
 /** Builds a definition; throws `InvalidOptions` for what can't be accepted. */
 export const define = (

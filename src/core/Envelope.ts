@@ -6,7 +6,7 @@
  *     1  name       of the job definition
  *     2  queue      that the job was created for
  *     3  priority   1 critical … 4 low
- *     4  options    map or nil: retry, timeout (ms), retention (class)
+ *     4  options    map or nil: what the caller and the definition decided, see `Options`
  *     5  created    ms since 1970
  *     6  payload    bin: the payload's own MessagePack
  *     7  progress   array or nil: what the engine knows of earlier attempts
@@ -15,9 +15,11 @@
  * Positions 0 to 6 never change in the life of a job: every later message begins with a copy of them.
  */
 import * as Attempt from "./Attempt.ts"
+import * as BatchState from "./BatchState.ts"
 import { maxDelayMillis, maxInstantMillis } from "./Limits.ts"
 import * as MessagePack from "./MessagePack.ts"
 import * as Retry from "./Retry.ts"
+import * as Waits from "./Waits.ts"
 
 /** The version that this engine writes and reads. */
 export const version = 1
@@ -30,6 +32,34 @@ export interface Options {
   readonly timeout?: number | undefined
   /** Retention class, part of the final record's subject; absent for the common one. */
   readonly retention?: string | undefined
+  /** Time limit for the job as a whole, in ms from its creation or its last requeue. */
+  readonly deadline?: number | undefined
+  /** Longest wait for its first attempt, in ms from when it became ready. */
+  readonly ttl?: number | undefined
+  /** Version of the payload, 1 when absent. */
+  readonly version?: number | undefined
+  /** Context that travels with the job: trace, tenant and the like. */
+  readonly context?: Readonly<Record<string, string>> | undefined
+  /** Tells one call's message from another's where the id was chosen by the caller. */
+  readonly nonce?: string | undefined
+  /** The payload is the result of its one parent, or the list of all its parents' results. */
+  readonly input?: "result" | "results" | undefined
+}
+
+/** A claim on a unique key that the job holds. */
+export interface Claim {
+  /** Hash of the key, the last token of the claim's subject. */
+  readonly hash: string
+  /** Sequence of the claim: it is released by deleting exactly this message. */
+  readonly sequence: number
+  /** Who releases it: the first attempt, the end of the job, or nobody because it expires. */
+  readonly until: "started" | "finished" | "expired"
+}
+
+/** Where a job waits that was moved after its creation. */
+export interface Place {
+  readonly queue: string
+  readonly lane: number
 }
 
 /** What the engine has learned since the job was created. */
@@ -46,6 +76,18 @@ export interface Progress {
   readonly after: number
   /** The attempts themselves; of many, the first and the last five. */
   readonly history: ReadonlyArray<Attempt.Attempt>
+  /** Attempts before the last requeue: they number later ones but don't count for the policy. */
+  readonly earlier?: number | undefined
+  /** When it became ready or will, in ms since 1970, where that isn't its creation. */
+  readonly since?: number | undefined
+  /** Where it waits now, if not where it was created. */
+  readonly place?: Place | undefined
+  /** The unique key that it holds. */
+  readonly claim?: Claim | undefined
+  /** What it waits for, or has waited for. */
+  readonly waits?: Waits.Waits | undefined
+  /** Of a batch: where it stands. */
+  readonly batch?: BatchState.BatchState | undefined
 }
 
 /** How a job ended. */
@@ -110,7 +152,10 @@ export const template = (
   return concat([version, name, queue, lane, shown].map((value) => MessagePack.encode(value)))
 }
 
-/** A new job's message. `payload` is copied, so it may be a shared buffer. */
+/**
+ * A new job's message, of which nothing is known but what its creator decided. `payload` is copied, so
+ * it may be a shared buffer.
+ */
 export const fresh = (
   template: Uint8Array,
   created: number,
@@ -158,7 +203,22 @@ const progressToWire = (progress: Progress): ReadonlyArray<unknown> | null =>
     progress.unknown,
     progress.after,
     progress.history.map(Attempt.toWire),
+    ...moreToWire(progress),
   ]
+
+/** What most jobs don't have, in one map, absent without any. */
+const moreToWire = (
+  { batch, claim, earlier, place, since, waits }: Progress,
+): ReadonlyArray<unknown> => {
+  const more: Record<string, unknown> = {}
+  if (earlier) more["earlier"] = earlier
+  if (since) more["since"] = since
+  if (place !== undefined) more["place"] = [place.queue, place.lane]
+  if (claim !== undefined) more["claim"] = [claim.hash, claim.sequence, claim.until]
+  if (waits !== undefined) more["waits"] = Waits.toWire(waits)
+  if (batch !== undefined) more["batch"] = BatchState.toWire(batch)
+  return Object.keys(more).length === 0 ? [] : [more]
+}
 
 /** A message that begins as the one before did; `tail` is all of what comes after, in one array. */
 const following = (
@@ -232,25 +292,53 @@ const unreadable = (reason: string, newer = false): Unreadable => ({
 const isCount = (value: unknown): value is number =>
   typeof value === "number" && Number.isSafeInteger(value) && value >= 0
 
+const isDuration = (value: unknown): value is number | undefined =>
+  value === undefined || (typeof value === "number" && value > 0 && value <= maxDelayMillis)
+
+const isText = (value: unknown): value is string | undefined =>
+  value === undefined || typeof value === "string"
+
+const isContext = (value: unknown): value is Readonly<Record<string, string>> | undefined =>
+  value === undefined ||
+  (typeof value === "object" && value !== null && !Array.isArray(value) &&
+    Object.values(value).every((item) => typeof item === "string"))
+
 const readOptions = (value: unknown): Options | undefined => {
   if (value === null || value === undefined) return {}
   if (typeof value !== "object" || Array.isArray(value)) return undefined
-  const { retry, timeout, retention } = value as { readonly [key: string]: unknown }
-  if (retry !== undefined && !Retry.isBackoff(retry)) return undefined
-  if (
-    timeout !== undefined &&
-    !(typeof timeout === "number" && timeout > 0 && timeout <= maxDelayMillis)
-  ) {
-    return undefined
+  const { context, deadline, input, nonce, retention, retry, timeout, ttl, version } = value as {
+    readonly [key: string]: unknown
   }
+  if (retry !== undefined && !Retry.isBackoff(retry)) return undefined
+  if (!isDuration(timeout) || !isDuration(deadline) || !isDuration(ttl)) return undefined
   if (
     retention !== undefined &&
     !(typeof retention === "string" && /^_[A-Za-z0-9]{1,32}$/.test(retention))
   ) {
     return undefined
   }
-  return { retry, timeout, retention }
+  if (version !== undefined && !(isCount(version) && version > 0)) return undefined
+  if (!isText(nonce) || !isContext(context)) return undefined
+  if (input !== undefined && input !== "result" && input !== "results") return undefined
+  return { retry, timeout, retention, deadline, ttl, version, context, nonce, input }
 }
+
+const readPlace = (value: unknown): Place | undefined =>
+  Array.isArray(value) && isQueue(value[0]) && isLane(value[1])
+    ? { queue: value[0], lane: value[1] }
+    : undefined
+
+const untils: ReadonlySet<unknown> = new Set<Claim["until"]>(["started", "finished", "expired"])
+
+const readClaim = (value: unknown): Claim | undefined =>
+  Array.isArray(value) && typeof value[0] === "string" && isCount(value[1]) && untils.has(value[2])
+    ? { hash: value[0], sequence: value[1], until: value[2] as Claim["until"] }
+    : undefined
+
+const isQueue = (value: unknown): value is string =>
+  typeof value === "string" && /^[A-Za-z0-9_-]{1,64}$/.test(value)
+
+const isLane = (value: unknown): value is number => isCount(value) && value >= 1 && value <= 4
 
 const readProgress = (value: unknown): Progress | undefined => {
   if (value === null) return untouched
@@ -263,13 +351,30 @@ const readProgress = (value: unknown): Progress | undefined => {
     const attempt = Attempt.fromWire(item)
     if (attempt !== undefined) history.push(attempt)
   }
-  return {
+  const progress: Progress = {
     attempts: attempts ?? 0,
     snoozes: snoozes ?? 0,
     lost: lost ?? 0,
     unknown: unknown ?? 0,
     after: after ?? 0,
     history,
+  }
+  const more = value[6] as { readonly [key: string]: unknown } | undefined
+  if (more === undefined) return progress
+  if (typeof more !== "object" || more === null) return undefined
+  const waits = Waits.fromWire(more["waits"])
+  const batch = BatchState.fromWire(more["batch"])
+  // A job that would forget what it waits for would start too early.
+  if (waits === undefined && more["waits"] !== undefined) return undefined
+  if (batch === undefined && more["batch"] !== undefined) return undefined
+  return {
+    ...progress,
+    earlier: isCount(more["earlier"]) ? more["earlier"] : undefined,
+    since: isCount(more["since"]) ? more["since"] : undefined,
+    place: readPlace(more["place"]),
+    claim: readClaim(more["claim"]),
+    waits,
+    batch,
   }
 }
 
@@ -297,10 +402,8 @@ export const decode = (bytes: Uint8Array): Envelope | Unreadable => {
   const [format, name, queue, lane, rawOptions, created, payload, rawProgress, rawOutcome] = parts
   if (format !== version) return unreadable("its version is missing")
   if (typeof name !== "string") return unreadable("its name is not a text")
-  if (typeof queue !== "string" || !/^[A-Za-z0-9_-]{1,64}$/.test(queue)) {
-    return unreadable("its queue is not a legal name")
-  }
-  if (!isCount(lane) || lane < 1 || lane > 4) return unreadable("its priority is not 1 to 4")
+  if (!isQueue(queue)) return unreadable("its queue is not a legal name")
+  if (!isLane(lane)) return unreadable("its priority is not 1 to 4")
   const options = readOptions(rawOptions)
   if (options === undefined) return unreadable("its options are not valid")
   if (typeof created !== "number" || !(created >= 0 && created < maxInstantMillis)) {

@@ -15,6 +15,17 @@ export const isEngineId = (id: string): boolean => engineId.test(id)
 /** Partition that an engine-made id names. */
 export const partitionOf = (id: string): number => Math.max(0, alphabet.indexOf(id.charAt(25)))
 
+/** A hash of a text in 32 bits (FNV-1a), the same everywhere. */
+export const hash32 = (text: string): number => {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  return hash >>> 0
+}
+
+/** Partition of any id, in a namespace of that many: engine-made ones name theirs. */
+export const partitionIn = (id: string, partitions: number): number =>
+  isEngineId(id) ? partitionOf(id) : hash32(id) % partitions
+
 /** Time at which an engine-made id was made, in milliseconds since 1970. */
 export const timeOf = (id: string): number => {
   let time = 0

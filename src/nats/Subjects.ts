@@ -2,6 +2,8 @@
  * The one module that builds and parses subjects.
  *
  *     pf.<ns>.<p>.<state>.<queue>.<lane>.<group>.<id>   a job, in every state
+ *     pf.<ns>.<p>.link.<parent>.<child>                 a job that follows another one
+ *     pf.<ns>.<p>.claim.<hash>                          a unique key that a job holds
  *     pf.<ns>.state.…                                   settings and presence
  *     pf.<ns>.ctl.…                                     actor messages on core NATS
  */
@@ -12,6 +14,9 @@ import { rfc3339 } from "../core/Time.ts"
 
 /** Group of jobs that belong to no batch. */
 export const noGroup = "_"
+
+/** Queue of the engine itself: commands, batches, and jobs that need a step before they can run. */
+export const engineQueue = "_engine"
 
 /** Retention class of records that have no other. */
 export const commonRetention = "_"
@@ -53,6 +58,18 @@ export interface Subjects {
   readonly final: (state: FinalState, envelope: Envelope, job: Address) => string
   /** Everything of one job; also the string of every condition on it (W1). */
   readonly job: (job: Address) => string
+  /** Everything of the job with an id, whatever batch it belongs to. */
+  readonly inAnyGroup: (partition: number, id: string) => string
+  /** All members of a batch that are in a state. */
+  readonly members: (partition: number, state: WireState, group: string) => string
+  /** The link from a job to one that follows it. */
+  readonly link: (partition: number, parent: string, child: string) => string
+  /** All links from a job. */
+  readonly linksFrom: (partition: number, parent: string) => string
+  /** All links in a partition. */
+  readonly links: (partition: number) => string
+  /** The claim on a unique key. */
+  readonly claim: (partition: number, hash: string) => string
   /** All final records of a state and retention class. */
   readonly finals: (partition: number, state: FinalState, retention: string) => string
   /** All ready messages of a partition. */
@@ -84,6 +101,12 @@ export const make = (namespace: string): Subjects => {
       `${prefix}${job.partition}.${state}.${envelope.queue}.` +
       `${envelope.options.retention ?? commonRetention}.${job.group}.${job.id}`,
     job: (job) => `${prefix}${job.partition}.*.*.*.${job.group}.${job.id}`,
+    inAnyGroup: (partition, id) => `${prefix}${partition}.*.*.*.*.${id}`,
+    members: (partition, state, group) => `${prefix}${partition}.${state}.*.*.${group}.*`,
+    link: (partition, parent, child) => `${prefix}${partition}.link.${parent}.${child}`,
+    linksFrom: (partition, parent) => `${prefix}${partition}.link.${parent}.*`,
+    links: (partition) => `${prefix}${partition}.link.>`,
+    claim: (partition, hash) => `${prefix}${partition}.claim.${hash}`,
     finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
     ready: (partition) => `${prefix}${partition}.ready.>`,
     lane: (partition, queue, lane) => `${prefix}${partition}.ready.${queue}.${lane}.>`,
@@ -109,10 +132,10 @@ export const make = (namespace: string): Subjects => {
   }
 }
 
-/** Address of a job of which only the id is known: engine-made ids name their partition. */
-export const addressOf = (id: string, group: string = noGroup): Address => ({
-  partition: JobId.isEngineId(id) ? JobId.partitionOf(id) : 0,
-  group,
+/** Address of a job that belongs to no batch, in a namespace of that many partitions. */
+export const addressOf = (id: string, partitions: number = 1): Address => ({
+  partition: JobId.partitionIn(id, partitions),
+  group: noGroup,
   id,
 })
 

@@ -315,11 +315,8 @@ describe("bytes that are no message", () => {
     const poisoned = [0x98, ...head, 0x81, ...key("__proto__"), 0x81, ...key("timeout"), 7, ...rest]
     assert.ok(!Envelope.isEnvelope(Envelope.decode(Uint8Array.from(poisoned))))
     const inherited = [0x98, ...head, 0x81, ...key("constructor"), 7, ...rest]
-    assert.deepEqual(read(Uint8Array.from(inherited)).options, {
-      retry: undefined,
-      timeout: undefined,
-      retention: undefined,
-    })
+    const { options } = read(Uint8Array.from(inherited))
+    assert.ok(Object.values(options).every((value) => value === undefined))
     assert.equal((({}) as Record<string, unknown>)["timeout"], undefined)
   })
 

@@ -2,11 +2,11 @@
  * The next message of a job that a server holds, as a value: where it goes, what it says, and what
  * has to be told about it. The committer writes it under the job's condition (W1).
  */
-import * as Attempt from "../src/core/Attempt.ts"
-import * as Envelope from "../src/core/Envelope.ts"
-import type { FinalState } from "../src/core/JobState.ts"
-import { scheduleLines, type Subjects } from "../src/nats/Subjects.ts"
-import type { JobSubject } from "../src/nats/Subjects.ts"
+import * as Attempt from "../core/Attempt.ts"
+import * as Envelope from "../core/Envelope.ts"
+import type { FinalState } from "../core/JobState.ts"
+import { scheduleLines, type Subjects } from "../nats/Subjects.ts"
+import type { JobSubject } from "../nats/Subjects.ts"
 
 /** What has to be known of a held job to move it on. */
 export interface Held {
