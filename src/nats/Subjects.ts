@@ -5,6 +5,7 @@
  *     pf.<ns>.<p>.link.<parent>.<child>                 a job that follows another one
  *     pf.<ns>.<p>.claim.<hash>                          a unique key that a job holds
  *     pf.<ns>.state.…                                   settings and presence
+ *     pf.<ns>.log.<id>[.progress]                       what a job wrote while it ran
  *     pf.<ns>.ctl.…                                     actor messages on core NATS
  */
 import type { Envelope } from "../core/Envelope.ts"
@@ -27,6 +28,9 @@ export const jobsStream = (namespace: string, partition: number): string =>
 
 /** Name of the stream that holds settings and presence. */
 export const stateStream = (namespace: string): string => `PF_${namespace}_STATE`
+
+/** Name of the stream that holds what jobs wrote while they ran. */
+export const logsStream = (namespace: string): string => `PF_${namespace}_LOGS`
 
 /** Name of the durable consumer of a queue's lane. */
 export const consumerName = (queue: string, lane: number): string => `ready_${queue}_${lane}`
@@ -82,6 +86,8 @@ export interface Subjects {
   readonly parse: (subject: string) => JobSubject | undefined
   /** A subject in the STATE stream. */
   readonly state: (kind: string, ...tokens: ReadonlyArray<string>) => string
+  /** A subject in the LOGS stream: the lines of a job, or with a token what else it writes. */
+  readonly log: (...tokens: ReadonlyArray<string>) => string
   /** A subject for actor messages. */
   readonly control: (...tokens: ReadonlyArray<string>) => string
 }
@@ -128,6 +134,7 @@ export const make = (namespace: string): Subjects => {
       return { partition: Number(partition), state, queue, lane, group, id }
     },
     state: (kind, ...tokens) => [`${prefix}state.${kind}`, ...tokens].join("."),
+    log: (...tokens) => [`${prefix}log`, ...tokens].join("."),
     control: (...tokens) => [`${prefix}ctl`, ...tokens].join("."),
   }
 }

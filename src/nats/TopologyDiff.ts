@@ -103,7 +103,7 @@ const kinds: { readonly [outcome in Outcome]: Pick<FieldChange, "kind" | "forcea
 
 const compare = (resource: Resource, actual: Config): ReadonlyArray<FieldChange> => {
   const changes: Array<FieldChange> = []
-  for (const rule of rules[resource.kind]) {
+  for (const rule of rules[resource.table ?? resource.kind]) {
     const wanted = fieldOf(resource.config, rule.field)
     const value = fieldOf(actual, rule.field)
     if (isSame(wanted, value)) continue

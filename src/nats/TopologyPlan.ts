@@ -34,6 +34,18 @@ export const maxWaiting = 65_536
  */
 export const duplicateWindowMillis = 30_000
 
+/** How long the server keeps what jobs wrote, in milliseconds: 7 days. */
+export const logsMaxAgeMillis: number = 7 * 86_400_000
+
+/** Lines kept of one job, the newest ones. */
+export const maxLinesPerJob = 1_000
+
+/**
+ * Lines kept of all jobs, the newest ones; about 200 MB of ordinary ones. A limit in bytes would be
+ * reserved as a whole when the stream is made, and be refused where there isn't so much room.
+ */
+export const maxLines = 1_000_000
+
 const nanos = (millis: number): number => millis * 1_000_000
 
 /** A configuration as the JetStream API spells it. */
@@ -49,6 +61,8 @@ export interface Resource {
   readonly name: string
   /** What it is created with. */
   readonly config: Config
+  /** The table that says who owns its fields, where it isn't that of its kind. */
+  readonly table?: "logs"
 }
 
 /** Where stream data is kept. */
@@ -137,7 +151,20 @@ export const plan = (options: PlanOptions): Plan => {
         allow_atomic: true,
       }),
   )
-  return { namespace, partitions, streams: [state, ...jobs] }
+  const logs: Resource = {
+    ...stream(Subjects.logsStream(namespace), {
+      description: `Portfire, namespace ${namespace}: what jobs wrote`,
+      subjects: [subjects.log(">")],
+      retention: "limits",
+      allow_msg_ttl: false,
+      allow_rollup_hdrs: true,
+      max_age: nanos(logsMaxAgeMillis),
+      max_msgs: maxLines,
+      max_msgs_per_subject: maxLinesPerJob,
+    }),
+    table: "logs",
+  }
+  return { namespace, partitions, streams: [state, ...jobs, logs] }
 }
 
 /** What the consumers of a queue are made from. */
@@ -275,6 +302,29 @@ const streamRules: ReadonlyArray<Rule> = [
   },
 ]
 
+const logLimits: ReadonlySet<string> = new Set([
+  "max_age",
+  "max_bytes",
+  "max_msgs",
+  "max_msgs_per_subject",
+  "discard",
+])
+
+/** Nothing breaks when fewer lines stay, or more: how many is for the operator to say. */
+const logRules: ReadonlyArray<Rule> = [
+  ...streamRules.map((rule): Rule =>
+    logLimits.has(rule.field)
+      ? { field: rule.field, otherwise: "keep", why: "it bounds what is kept of jobs' lines" }
+      : rule
+  ),
+  {
+    field: "allow_rollup_hdrs",
+    otherwise: "keep",
+    lower: "refuse",
+    why: "the newest progress of a job replaces the one before",
+  },
+]
+
 const consumerRules: ReadonlyArray<Rule> = [
   layoutRule,
   { field: "filter_subject", otherwise: "fixed", why: "it serves one queue and priority" },
@@ -316,9 +366,12 @@ const consumerRules: ReadonlyArray<Rule> = [
   },
 ]
 
-/** The table of ownership. */
-export const rules: { readonly [kind in Resource["kind"]]: ReadonlyArray<Rule> } = {
+/** The tables of ownership. */
+export const rules: {
+  readonly [table in Resource["kind"] | "logs"]: ReadonlyArray<Rule>
+} = {
   stream: streamRules,
+  logs: logRules,
   consumer: consumerRules,
 }
 

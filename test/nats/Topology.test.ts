@@ -5,7 +5,7 @@ import assert from "node:assert/strict"
 import { describe } from "node:test"
 import * as Api from "../../src/nats/Api.ts"
 import * as Nats from "../../src/nats/Nats.ts"
-import { jobsStream, stateStream } from "../../src/nats/Subjects.ts"
+import { jobsStream, logsStream, stateStream } from "../../src/nats/Subjects.ts"
 import * as Topology from "../../src/nats/Topology.ts"
 import { type Config, consumersOf, plan, type Resource } from "../../src/nats/TopologyPlan.ts"
 import { effect, testServer } from "../harness.ts"
@@ -91,7 +91,12 @@ describe("Topology.ensure", () => {
     (connection, namespace) =>
       Effect.gen(function* () {
         yield* Topology.ensure(connection, { namespace, partitions: 2 })
-        const streams = [stateStream(namespace), jobsStream(namespace, 0), jobsStream(namespace, 1)]
+        const streams = [
+          stateStream(namespace),
+          jobsStream(namespace, 0),
+          jobsStream(namespace, 1),
+          logsStream(namespace),
+        ]
         const configs = Effect.forEach(streams, (stream) => streamConfig(connection, stream))
         const before = yield* configs
         const requests = yield* requestsOf(
@@ -114,6 +119,33 @@ describe("Topology.ensure", () => {
         assert.equal(topology.partitions, 2)
         const { metadata } = yield* streamConfig(connection, stream)
         assert.equal((metadata as Config)["portfire.partitions"], "2")
+      }),
+  )
+
+  test(
+    "adds the stream for the lines of jobs to a namespace without it, and keeps its bounds",
+    (connection, namespace) =>
+      Effect.gen(function* () {
+        const [state, jobs] = plan({ namespace }).streams as [Resource, Resource]
+        for (const stream of [state, jobs]) yield* createByHand(connection, stream, {})
+        const requests = yield* requestsOf(connection, Topology.ensure(connection, { namespace }))
+        const stream = logsStream(namespace)
+        assert.deepEqual(requests.filter((request) => !request.startsWith("STREAM.INFO.")), [
+          `STREAM.CREATE.${stream}`,
+        ])
+        const bounds = {
+          max_age: 3_600_000_000_000,
+          max_msgs_per_subject: 10,
+          max_bytes: 1_000_000,
+        }
+        yield* operate(connection, stream, bounds)
+        const { kept } = yield* Topology.ensure(connection, { namespace, force: true })
+        assert.deepEqual(
+          Object.fromEntries(kept.map(({ actual, field }) => [field, actual])),
+          bounds,
+        )
+        const config = yield* streamConfig(connection, stream)
+        for (const [field, value] of Object.entries(bounds)) assert.equal(config[field], value)
       }),
   )
 

@@ -12,7 +12,7 @@ import {
   rules,
 } from "../../src/nats/TopologyPlan.ts"
 
-const [state, jobs] = plan({ namespace: "a" }).streams as [Resource, Resource]
+const [state, jobs, logs] = plan({ namespace: "a" }).streams as [Resource, Resource, Resource]
 const [consumer] = consumersOf({ namespace: "a", partition: 0, queue: "mail" }) as [Resource]
 
 const holding = (resource: Resource, changed: Config): Actual =>
@@ -26,7 +26,7 @@ const about = (resource: Resource, changed: Config): ReadonlyArray<unknown> =>
   })
 
 describe("plan", () => {
-  it("has the state stream first, then one work queue per partition", () => {
+  it("has the state stream first, one work queue per partition, and the lines of jobs", () => {
     const { partitions, streams } = plan({ namespace: "a", partitions: 3 })
     assert.equal(partitions, 3)
     assert.deepEqual(
@@ -36,6 +36,7 @@ describe("plan", () => {
         ["PF_a_JOBS_0", "workqueue", ["pf.a.0.>"]],
         ["PF_a_JOBS_1", "workqueue", ["pf.a.1.>"]],
         ["PF_a_JOBS_2", "workqueue", ["pf.a.2.>"]],
+        ["PF_a_LOGS", "limits", ["pf.a.log.>"]],
       ],
     )
   })
@@ -52,7 +53,7 @@ describe("plan", () => {
     const { streams } = plan({ namespace: "a", replicas: 3, storage: "memory" })
     assert.deepEqual(
       streams.map(({ config }) => [config.num_replicas, config.storage]),
-      [[3, "memory"], [3, "memory"]],
+      [[3, "memory"], [3, "memory"], [3, "memory"]],
     )
   })
 })
@@ -86,7 +87,32 @@ describe("diff", () => {
   })
 
   it("is empty when everything is as planned", () => {
-    for (const resource of [state, jobs, consumer]) assert.deepEqual(about(resource, {}), [])
+    for (const resource of [state, jobs, logs, consumer]) {
+      assert.deepEqual(about(resource, {}), [])
+    }
+  })
+
+  it("leaves the bounds of what jobs write to the operator", () => {
+    const bounds = {
+      max_age: 1,
+      max_bytes: 2,
+      max_msgs: 3,
+      max_msgs_per_subject: 4,
+      discard: "new",
+    }
+    for (const [field, actual] of Object.entries(bounds)) {
+      const wanted = logs.config[field]
+      assert.deepEqual(about(logs, { [field]: actual }), [
+        { field, kind: "kept", forceable: false, wanted, actual },
+      ])
+    }
+  })
+
+  it("refuses a stream of lines that can't replace a progress", () => {
+    const field = "allow_rollup_hdrs"
+    assert.deepEqual(about(logs, { [field]: false }), [
+      { field, kind: "conflict", forceable: true, wanted: true, actual: false },
+    ])
   })
 
   it("ignores what the server and operators add", () => {
