@@ -30,7 +30,8 @@ export const maxMatches = 1_024
 
 interface Collector {
   readonly stream: string
-  readonly filters: ReadonlyArray<string>
+  /** The request, as JSON. */
+  readonly query: string
   readonly found: Array<StoredMessage>
   readonly done: (result: ReadonlyArray<StoredMessage> | NatsError) => void
 }
@@ -64,9 +65,54 @@ export class Reader {
     filters: ReadonlyArray<string>,
     timeoutMillis: number = Api.requestTimeoutMillis,
   ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
-    return Effect.callback<ReadonlyArray<StoredMessage>, NatsError>((resume) => {
+    // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
+    return this.#read(stream, `{"multi_last":["${filters.join('","')}"]}`, timeoutMillis)
+  }
+
+  /**
+   * The messages that match a filter, from a sequence on and in their order, at most `limit` of
+   * them. Fails with `Unavailable` when no complete answer comes in time.
+   */
+  range(
+    stream: string,
+    filter: string,
+    from: number,
+    limit: number,
+  ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
+    const query = { seq: Math.max(1, from), next_by_subj: filter, batch: limit }
+    return this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis)
+  }
+
+  #read(
+    stream: string,
+    query: string,
+    timeoutMillis: number,
+  ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
+    // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
+    const query = `{"multi_last":["${filters.join('","')}"]}`
+    return Effect.map(this.#read(stream, query, timeoutMillis), ({ messages }) => messages)
+  }
+
+  /**
+   * The messages under a filter from a sequence on, lowest first: at most `count`, and no more once
+   * they take `bytes`. It costs the server a count of all that follow besides. Fails with
+   * `Unavailable` when no complete answer comes within the time.
+   */
+  page(
+    stream: string,
+    filter: string,
+    from: { readonly sequence: number; readonly count: number; readonly bytes: number },
+    timeoutMillis: number = Api.requestTimeoutMillis,
+  ): Effect.Effect<Page, NatsError> {
+    const seq = Math.max(1, from.sequence)
+    const query = { seq, next_by_subj: filter, batch: from.count, max_bytes: from.bytes }
+    return this.#read(stream, JSON.stringify(query), timeoutMillis)
+  }
+
+  #read(stream: string, query: string, timeoutMillis: number): Effect.Effect<Page, NatsError> {
+    return Effect.callback<Page, NatsError>((resume) => {
       const token = (this.#counter++).toString(36)
-      const finish = (result: ReadonlyArray<StoredMessage> | NatsError) => {
+      const finish = (result: Page | NatsError) => {
         clearTimeout(timer)
         this.#open.delete(token)
         resume("_tag" in result ? Effect.fail(result) : Effect.succeed(result))
@@ -75,7 +121,7 @@ export class Reader {
         () => finish(new Unavailable({ operation: `reading ${stream}` })),
         timeoutMillis,
       )
-      const collector = { stream, filters, found: [], done: finish }
+      const collector = { stream, query, found: [], done: finish }
       this.#open.set(token, collector)
       this.#ask(token, collector)
       return Effect.sync(() => {
@@ -104,12 +150,11 @@ export class Reader {
     }
   }
 
-  #ask(token: string, { done, filters, stream }: Collector): void {
+  #ask(token: string, { done, query, stream }: Collector): void {
     try {
       this.#connection.publish(
         `$JS.API.DIRECT.GET.${stream}`,
-        // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
-        encoder.encode(`{"multi_last":["${filters.join('","')}"]}`),
+        encoder.encode(query),
         { reply: this.#inbox + token },
       )
     } catch (cause) {
@@ -131,7 +176,8 @@ export class Reader {
         due: dueIn(headers.get("Nats-Schedule")),
       })
     } else if (headers?.code === 204 || headers?.code === 404) {
-      collector.done(collector.found)
+      const pending = Number(headers.get("Nats-Num-Pending"))
+      collector.done({ messages: collector.found, pending })
     } else {
       collector.done(
         headers === undefined || headers.code === 503

@@ -86,6 +86,25 @@ describe("a reader", () => {
       assert.equal(yield* newestAtLeader(wire.nats.connection, stream, filter), undefined)
     }))
 
+  test("gives the messages of a subject in their order, from a sequence on, up to a limit", (wire) =>
+    Effect.gen(function* () {
+      const stream = Subjects.logsStream(wire.subjects.namespace)
+      const [own, other] = [wire.subjects.log("own"), wire.subjects.log("other")]
+      for (const text of ["1", "2", "3", "4"]) {
+        yield* publish(wire, own, text)
+        yield* publish(wire, other, "other")
+      }
+      const range = (from: number, limit: number) =>
+        Effect.map(
+          wire.reader.range(stream, own, from, limit),
+          (found) => found.map(({ data, sequence }) => [sequence, textOf(data)]),
+        )
+      assert.deepEqual(yield* range(0, 10), [[1, "1"], [3, "2"], [5, "3"], [7, "4"]])
+      assert.deepEqual(yield* range(2, 2), [[3, "2"], [5, "3"]])
+      assert.deepEqual(yield* range(8, 10), [])
+      assert.deepEqual(yield* range(100, 10), [])
+    }))
+
   test("answers many questions at once, each with its own", (wire) =>
     Effect.gen(function* () {
       const { stream } = place(wire)
