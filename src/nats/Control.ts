@@ -49,6 +49,33 @@ export const ask = <A>(
     })
   })
 
+/**
+ * Asks everybody who listens on a subject, and gives all answers that `pick` takes, in the order in
+ * which they came.
+ *
+ * It waits for `expected` answers of any kind, at most `withinMillis`, and takes no more after these.
+ * Never fails: an answer that gets lost is one that wasn't given.
+ */
+export const askAll = <A>(
+  connection: NatsConnection,
+  subject: string,
+  question: unknown,
+  options: {
+    readonly expected: number
+    readonly withinMillis: number
+    readonly pick: (answer: unknown) => A | undefined
+  },
+): Effect.Effect<ReadonlyArray<A>> =>
+  Effect.suspend(() => {
+    const found: Array<A> = []
+    const pick = (answer: unknown) => {
+      const value = options.pick(answer)
+      if (value !== undefined) found.push(value)
+      return undefined
+    }
+    return Effect.as(ask(connection, subject, question, { ...options, pick }), found)
+  })
+
 const decodeOrNothing = (bytes: Uint8Array): unknown => {
   try {
     return MessagePack.decode(bytes)

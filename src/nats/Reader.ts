@@ -28,12 +28,19 @@ const dueIn = (schedule: string | undefined): number | undefined => {
 /** Most subjects that one multi-subject read may match; the server refuses more. */
 export const maxMatches = 1_024
 
+/** Part of a stream, in the order of its sequences. */
+export interface Page {
+  readonly messages: ReadonlyArray<StoredMessage>
+  /** How many more there are under the filter; 0 says that these were the last. */
+  readonly pending: number
+}
+
 interface Collector {
   readonly stream: string
   /** The request, as JSON. */
   readonly query: string
   readonly found: Array<StoredMessage>
-  readonly done: (result: ReadonlyArray<StoredMessage> | NatsError) => void
+  readonly done: (result: Page | NatsError) => void
 }
 
 const encoder = new TextEncoder()
@@ -66,7 +73,8 @@ export class Reader {
     timeoutMillis: number = Api.requestTimeoutMillis,
   ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
     // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
-    return this.#read(stream, `{"multi_last":["${filters.join('","')}"]}`, timeoutMillis)
+    const query = `{"multi_last":["${filters.join('","')}"]}`
+    return Effect.map(this.#read(stream, query, timeoutMillis), ({ messages }) => messages)
   }
 
   /**
@@ -80,33 +88,25 @@ export class Reader {
     limit: number,
   ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
     const query = { seq: Math.max(1, from), next_by_subj: filter, batch: limit }
-    return this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis)
-  }
-
-  #read(
-    stream: string,
-    query: string,
-    timeoutMillis: number,
-  ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
-    // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
-    const query = `{"multi_last":["${filters.join('","')}"]}`
-    return Effect.map(this.#read(stream, query, timeoutMillis), ({ messages }) => messages)
+    return Effect.map(
+      this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis),
+      ({ messages }) => messages,
+    )
   }
 
   /**
    * The messages under a filter from a sequence on, lowest first: at most `count`, and no more once
-   * they take `bytes`. It costs the server a count of all that follow besides. Fails with
-   * `Unavailable` when no complete answer comes within the time.
+   * they take `bytes`, with how many follow. Fails with `Unavailable` when no complete answer comes
+   * in time.
    */
   page(
     stream: string,
     filter: string,
     from: { readonly sequence: number; readonly count: number; readonly bytes: number },
-    timeoutMillis: number = Api.requestTimeoutMillis,
   ): Effect.Effect<Page, NatsError> {
     const seq = Math.max(1, from.sequence)
     const query = { seq, next_by_subj: filter, batch: from.count, max_bytes: from.bytes }
-    return this.#read(stream, JSON.stringify(query), timeoutMillis)
+    return this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis)
   }
 
   #read(stream: string, query: string, timeoutMillis: number): Effect.Effect<Page, NatsError> {
