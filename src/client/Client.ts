@@ -12,16 +12,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
+import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys, checkName } from "../core/Names.ts"
-import type { Instant } from "../core/Time.ts"
+import { type Instant, millisOf } from "../core/Time.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type { Nats } from "../nats/Nats.ts"
 import { newestAtLeader } from "../nats/Reader.ts"
 import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
+import * as Awaiting from "./Awaiting.ts"
 import { type Definition, jobOptionKeys, type JobOptions, route } from "./Definition.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
+import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import { findRunning } from "./Running.ts"
 import * as Writer from "./Writer.ts"
@@ -41,7 +44,22 @@ export type ReadError =
   | InvalidOptions
   | NatsError
 
-/** Stores and reads jobs. */
+/** How long to wait for the end of a job. */
+export interface AwaitOptions {
+  /** From when the job is stored, or is asked for; default as long as it takes. */
+  readonly within?: Duration.Input | undefined
+}
+
+/** Why the end of a job isn't known: it can't be read, or has not come in time. */
+export type AwaitError = ReadError | JobOutcome.AwaitTimedOut
+
+/** Why there is no result: as {@link AwaitError}, or the job has failed or was cancelled. */
+export type OutcomeError = AwaitError | JobOutcome.JobFailed | JobOutcome.JobCancelled
+
+/** The schemas by which a job's result and typed error are read. */
+export type OutcomeDecoders<A, E> = Pick<JobRecord.Decoders<unknown, A, E>, "success" | "error">
+
+/** Stores and reads jobs, and waits for their ends. */
 export interface Client {
   /** Stores a job that is ready to run, and gives its id. */
   readonly enqueue: (
@@ -68,6 +86,24 @@ export interface Client {
     id: JobId,
     decoders: JobRecord.Decoders<P, A, E>,
   ) => Effect.Effect<JobRecord.JobRecord<P, A, E>, ReadError>
+  /** Waits until a job has ended, however it does, and gives its record without schemas. */
+  readonly awaitRecord: (
+    id: JobId,
+    options?: AwaitOptions,
+  ) => Effect.Effect<JobRecord.JobRecord, AwaitError>
+  /** Waits until a job has ended and gives its result, or fails as it did. */
+  readonly awaitWith: <A, E>(
+    id: JobId,
+    decoders: OutcomeDecoders<A, E>,
+    options?: AwaitOptions,
+  ) => Effect.Effect<A, E | OutcomeError>
+  /** Stores a job, waits until it has ended and gives its result, or fails as it did. */
+  readonly execute: <A, E>(
+    definition: Definition,
+    decoders: OutcomeDecoders<A, E>,
+    payload: unknown,
+    options?: JobOptions & AwaitOptions,
+  ) => Effect.Effect<A, E | Writer.EnqueueError | OutcomeError>
 }
 
 /** The client as a service. */
@@ -76,17 +112,31 @@ export const Client: Context.Service<Client, Client> = Context.Service<Client>(
 )
 
 const scheduleKeys: ReadonlyArray<string> = [...jobOptionKeys, "delay", "at"]
+const executeKeys: ReadonlyArray<string> = [...jobOptionKeys, "within"]
+
+/** Milliseconds of a time to wait; `undefined` for as long as it takes. */
+const withinOf = (
+  options: AwaitOptions | undefined,
+  keys: ReadonlyArray<string>,
+): Effect.Effect<number | undefined, InvalidOptions> => {
+  if (options === undefined) return Effect.succeed(undefined)
+  const within = checkKeys("options", options, keys) ??
+    (options.within === undefined ? undefined : millisOf("within", options.within, maxDelayMillis))
+  return within instanceof InvalidOptions ? Effect.fail(within) : Effect.succeed(within)
+}
 
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
   const { nats, publisher, reader, subjects } = wire
   const writer = Writer.make(wire, yield* Writer.Patience)
+  const awaiting = yield* Awaiting.make(wire)
 
   const store = (
     definition: Definition,
     payload: unknown,
     options: JobOptions | undefined,
     due: number | undefined,
+    before?: (id: JobId) => Effect.Effect<void>,
   ): Effect.Effect<JobId, Writer.EnqueueError> => {
     const to = route(definition, options)
     if (to instanceof InvalidOptions) return Effect.fail(to)
@@ -100,9 +150,10 @@ const make = Effect.gen(function* () {
             resume(failure === undefined ? Effect.succeed(id) : Effect.fail(failure))
           })
         })
+        const announced = before === undefined ? stored : Effect.andThen(before(id), stored)
         return writer.knowsQueue(to.queue)
-          ? stored
-          : Effect.andThen(writer.ensureQueue(to.queue), stored)
+          ? announced
+          : Effect.andThen(writer.ensureQueue(to.queue), announced)
       },
     )
   }
@@ -164,12 +215,40 @@ const make = Effect.gen(function* () {
     return running === undefined ? record : { ...record, state: "processing" as const, running }
   })
 
+  const ended = Effect.fnUntraced(function* (id: JobId, options: AwaitOptions | undefined) {
+    const within = yield* withinOf(options, ["within"])
+    const illegal = checkName("id", id)
+    if (illegal !== undefined) return yield* illegal
+    return yield* awaiting.ended(id, within)
+  })
+
+  const execute: Client["execute"] = (definition, decoders, payload, options) =>
+    Effect.flatMap(withinOf(options, executeKeys), (within) =>
+      Effect.flatMap(
+        awaiting.storedAndEnded(
+          (before) => store(definition, payload, options, undefined, before),
+          within,
+        ),
+        (message) => JobOutcome.fromMessage(message, decoders),
+      ))
+
   return Client.of({
     enqueue,
     schedule,
     enqueueMany: EnqueueMany.make(wire, writer),
     get: (id) => getWith(id, JobRecord.plainDecoders),
     getWith,
+    awaitRecord: (id, options) =>
+      Effect.flatMap(
+        ended(id, options),
+        (message) => JobRecord.fromMessage(message, JobRecord.plainDecoders),
+      ),
+    awaitWith: (id, decoders, options) =>
+      Effect.flatMap(
+        ended(id, options),
+        (message) => JobOutcome.fromMessage(message, decoders),
+      ),
+    execute,
   })
 })
 
