@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
+import type { FinalState } from "../src/core/JobState.ts"
 import { Code } from "../src/nats/errors.ts"
 import type { Ack } from "../src/nats/Publisher.ts"
 import { newestAtLeader } from "../src/nats/Reader.ts"
@@ -21,13 +22,15 @@ import type { Pool } from "./Pool.ts"
 /** Most outcomes of one round. */
 const roundSize = 1_024
 const againAfter = "500 millis"
+/** Kinds of transitions that end a job. */
+const finals: ReadonlySet<string> = new Set<FinalState>(["succeeded", "failed", "cancelled"])
 /** Codes of a refusal for size: by the client before it sends, and by the stream. */
 const tooLarge: ReadonlySet<number> = new Set([0, Code.messageTooLarge])
 
 /** The committer of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>
   Effect.gen(function* () {
-    const { emit, wire } = pool.options
+    const { emit, interest, wire } = pool.options
     const { nats, publisher, subjects } = wire
     const runFork = yield* FiberSet.makeRuntime<never>()
     const latch = Latch.makeUnsafe(true)
@@ -46,6 +49,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
         Delivery["transition"]
       >
       pool.release(delivery)
+      if (finals.has(kind)) interest.ended(delivery.subject.id)
       emit({
         _tag: "JobMoved",
         id: delivery.subject.id,

@@ -13,6 +13,7 @@ import { maxPartitions } from "../src/nats/TopologyPlan.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { Emit } from "./Event.ts"
+import type { Interest } from "./Interest.ts"
 import type { Isolation } from "./Isolation.ts"
 import * as Transition from "../src/client/Transition.ts"
 
@@ -38,6 +39,7 @@ export interface PoolOptions {
   readonly wire: Wire
   readonly handlers: ReadonlyMap<string, ReadyHandler>
   readonly isolation: Isolation
+  readonly interest: Interest
   readonly emit: Emit
 }
 

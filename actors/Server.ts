@@ -4,6 +4,7 @@
  *     server            oneForOne
  *     ├─ presence       says that it is there
  *     ├─ controller     answers questions
+ *     ├─ interest       knows who waits for which job
  *     ├─ services       oneForOne: janitor, watchdog
  *     └─ queues         oneForOne, generous budget
  *         └─ <pool>     restForOne: workers · lease · committer · fetcher · drainer
@@ -23,11 +24,13 @@ import { Client, layer as clientLayer } from "../src/client/Client.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
+import * as Notices from "../src/nats/Notices.ts"
 import * as Wire from "../src/nats/Wire.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
 import { defaultAckWaitMillis } from "../src/nats/TopologyPlan.ts"
 import * as Controller from "./Controller.ts"
 import type { Emit } from "./Event.ts"
+import * as Interest from "./Interest.ts"
 import { Isolation } from "./Isolation.ts"
 import * as Janitor from "./Janitor.ts"
 import type { IntensityExceeded, StartFailed } from "./kit/errors.ts"
@@ -110,6 +113,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const id = idOf(resolved.name)
   const pools = new Map<string, Pool>()
   const isolation = new Isolation()
+  const interest = new Interest.Interest((client, ids) => Notices.notify(wire, client, ids))
   const context = yield* Effect.context<never>()
   const emit = harmless(resolved.onEvent, context)
   const onReport: Report.Observer = (report) => {
@@ -171,6 +175,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
           wire,
           handlers,
           isolation,
+          interest,
           emit,
         },
         (made) => pools.set(pool.name, made),
@@ -186,6 +191,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     children: [
       { id: "presence", start: Presence.start(wire, description) },
       { id: "controller", start: Controller.start(wire, id, pools) },
+      { id: "interest", start: Interest.start(interest, wire) },
       services,
       queues,
     ],

@@ -5,6 +5,7 @@ import type * as Scope from "effect/Scope"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import { Delivery } from "../../actors/Delivery.ts"
+import { Interest } from "../../actors/Interest.ts"
 import { Isolation } from "../../actors/Isolation.ts"
 import { Pool } from "../../actors/Pool.ts"
 import { Job } from "../../mod.ts"
@@ -37,6 +38,7 @@ describe("A pool", () => {
       wire,
       handlers: new Map(),
       isolation: new Isolation(),
+      interest: new Interest(() => {}),
       emit: () => {},
     })
     const deliver = (delivered: Partial<Delivered>) => {

@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
+import { Interest } from "../../actors/Interest.ts"
 import { Isolation } from "../../actors/Isolation.ts"
 import type * as Report from "../../actors/kit/Report.ts"
 import * as Supervisor from "../../actors/kit/Supervisor.ts"
@@ -78,6 +79,7 @@ const supervise = (
         wire: plant(wire),
         handlers,
         isolation: new Isolation(),
+        interest: new Interest(() => {}),
         emit: log.onEvent,
       }, (pool) => pools.push(pool))],
     })
