@@ -41,7 +41,14 @@ import { checkKeys } from "../core/Names.ts"
 import type * as Retry from "../core/Retry.ts"
 import { Discard, Snooze } from "../core/Signal.ts"
 import { millisOf } from "../core/Time.ts"
-import { Client, type EnqueueError, type ReadError, type When } from "./Client.ts"
+import {
+  type AwaitOptions,
+  Client,
+  type EnqueueError,
+  type OutcomeError,
+  type ReadError,
+  type When,
+} from "./Client.ts"
 import { CurrentJob } from "./CurrentJob.ts"
 import * as Definition from "./Definition.ts"
 import type { EnqueueManyOptions, PartlyEnqueued, Payloads } from "./EnqueueMany.ts"
@@ -86,6 +93,23 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
     payloads: Payloads<P>,
     options?: EnqueueManyOptions,
   ) => Effect.Effect<ReadonlyArray<JobId>, EnqueueError | PartlyEnqueued, Client>
+  /**
+   * Stores a job, waits for its end and gives its result. Fails with the handler's typed error when
+   * the job has failed with it; else with `JobFailed`, `JobCancelled`, or, when it has not ended
+   * `within` that time of being stored, `AwaitTimedOut`. Interrupting it leaves the job alone.
+   */
+  readonly execute: (
+    payload: P,
+    options?: Definition.JobOptions & AwaitOptions,
+  ) => Effect.Effect<A, E | EnqueueError | OutcomeError, Client>
+  /**
+   * Waits for the end of a job of this definition, which may have ended before, and gives what
+   * {@link Job.execute} does; `JobNotFound` when there is none, or not any more.
+   */
+  readonly await: (
+    id: JobId,
+    options?: AwaitOptions,
+  ) => Effect.Effect<A, E | OutcomeError, Client>
   /** Reads one job of this definition, in any state, with all its attempts. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord<P, A, E>, ReadError, Client>
   /**
@@ -162,6 +186,10 @@ export const make = <
       Effect.flatMap(Client, (client) => client.schedule(definition, payload, options)),
     enqueueMany: (payloads, options) =>
       Effect.flatMap(Client, (client) => client.enqueueMany(definition, payloads, options)),
+    execute: (payload, options) =>
+      Effect.flatMap(Client, (client) => client.execute(definition, decoders, payload, options)),
+    await: (id, options) =>
+      Effect.flatMap(Client, (client) => client.awaitWith(id, decoders, options)),
     get: (id) => Effect.flatMap(Client, (client) => client.getWith(id, decoders)),
     toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) =>
       Layer.effect(
