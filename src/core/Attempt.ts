@@ -3,9 +3,17 @@ import { keptAttempts, maxMessageLength, maxStackLength } from "./Limits.ts"
 
 /**
  * How an attempt ended: `failed` with the handler's typed error, `timedOut`, `crashed` by a defect or
- * by a value that doesn't match its schema, `discarded` and `snoozed` by the handler's own word.
+ * by a value that doesn't match its schema, `discarded` and `snoozed` by the handler's own word,
+ * `vetoed` by a middleware's.
  */
-export type Ending = "succeeded" | "failed" | "timedOut" | "crashed" | "discarded" | "snoozed"
+export type Ending =
+  | "succeeded"
+  | "failed"
+  | "timedOut"
+  | "crashed"
+  | "discarded"
+  | "snoozed"
+  | "vetoed"
 
 /** What is kept of an attempt. Times are milliseconds since 1970. */
 export interface Attempt {
@@ -84,6 +92,7 @@ const endings: ReadonlySet<unknown> = new Set<Ending>([
   "crashed",
   "discarded",
   "snoozed",
+  "vetoed",
 ])
 
 const textOr = (value: unknown): string | undefined => typeof value === "string" ? value : undefined

@@ -18,6 +18,9 @@ export const maxDelayMillis: number = 36_525 * 86_400_000
 /** Room that headers and the job's own envelope may take beside payload and result, in bytes. */
 export const envelopeReserve: number = 64 * 1024
 
+/** Most bytes of the context that travels with a job, its keys and values together. */
+export const maxContextBytes: number = 8 * 1024
+
 /** Attempts kept at the beginning and at the end of a job's history; those between are dropped. */
 export const keptAttempts = 5
 

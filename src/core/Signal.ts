@@ -1,6 +1,6 @@
 /**
- * What a handler may say instead of ending with a result or an error. They travel as defects, so
- * that they don't widen the handler's error type; the worker recognises them by class.
+ * What a handler or a middleware may say instead of ending with a result or an error. They travel as
+ * defects, so that they don't widen the error type; who has to act on them recognises them by class.
  */
 
 /** Never try this job again: it has failed for good, for this reason. */
@@ -22,5 +22,16 @@ export class Snooze {
   readonly millis: number
   constructor(millis: number) {
     this.millis = millis
+  }
+}
+
+/** A middleware refuses what it is around. */
+export class Veto {
+  /** Discriminator. */
+  readonly _tag = "Veto"
+  /** Why, for people. */
+  readonly reason: string
+  constructor(reason: string) {
+    this.reason = reason
   }
 }
