@@ -1,5 +1,6 @@
-/** Answers questions that arrive on core subjects: which server runs this job? */
+/** Answers questions that arrive on core subjects: who runs this job, and what runs here? */
 import * as Effect from "effect/Effect"
+import { maxDescribed } from "../src/core/Limits.ts"
 import { answer } from "../src/nats/Control.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
@@ -22,11 +23,40 @@ export const start = (
     }
     return []
   }
-  return Effect.as(
+  // `[server, jobs, total, lanes]`: of the jobs as many as were asked for, each as
+  // `[id, name, queue, attempt, started, partition, group, sequence]`, and of every queue and lane
+  // `[queue, lane, count]`. An attempt whose outcome is being written still counts.
+  const describe = (question: unknown) => {
+    const limit = Math.min(
+      Number.isInteger(question) ? Number(question) : maxDescribed,
+      maxDescribed,
+    )
+    const jobs: Array<unknown> = []
+    const lanes = new Map<string, [queue: string, lane: number, count: number]>()
+    let total = 0
+    for (const pool of pools.values()) {
+      for (const { attempt, envelope, message, phase, started, subject } of pool.held) {
+        if (started === 0 || phase !== "running" && phase !== "settled") continue
+        total++
+        const { group, id, lane, partition, queue } = subject
+        const key = `${queue}.${lane}`
+        const entry = lanes.get(key)
+        if (entry === undefined) lanes.set(key, [queue, Number(lane), 1])
+        else entry[2]++
+        if (jobs.length >= limit) continue
+        jobs.push([id, envelope.name, queue, attempt, started, partition, group, message.sequence])
+      }
+    }
+    return [server, jobs, total, [...lanes.values()]]
+  }
+  const questions: Readonly<Record<string, (question: unknown) => unknown>> = { find, describe }
+  const listen = ([subject, reply]: [string, (question: unknown) => unknown]) =>
     Effect.acquireRelease(
-      Effect.sync(() => answer(wire.nats.connection, wire.subjects.control("find"), find)),
+      Effect.sync(() => answer(wire.nats.connection, wire.subjects.control(subject), reply)),
       (stop) => Effect.sync(stop),
-    ),
+    )
+  return Effect.as(
+    Effect.forEach(Object.entries(questions), listen, { discard: true }),
     Effect.never,
   )
 }

@@ -24,6 +24,9 @@ export const maxContextBytes: number = 8 * 1024
 /** Attempts kept at the beginning and at the end of a job's history; those between are dropped. */
 export const keptAttempts = 5
 
+/** Parents of one job. Their ids lie in its message. */
+export const maxParents = 1_000
+
 /** Characters kept of an error's message and of its stack. */
 export const maxMessageLength = 2_000
 /** See {@link maxMessageLength}. */
@@ -34,6 +37,9 @@ export const maxLostLeases = 5
 
 /** Lost leases from which on a job runs alone in its process. */
 export const isolateFrom = 3
+
+/** Most running jobs that a server lists when it is asked what it runs. */
+export const maxDescribed = 1_000
 
 /** Largest payload in bytes for a server that takes messages of `maxPayload` bytes (W15). */
 export const payloadLimit = (maxPayload: number): number =>

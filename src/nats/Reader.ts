@@ -176,7 +176,9 @@ export class Reader {
         due: dueIn(headers.get("Nats-Schedule")),
       })
     } else if (headers?.code === 204 || headers?.code === 404) {
-      const pending = Number(headers.get("Nats-Num-Pending"))
+      // A message that vanished while it was read ends an answer early.
+      const cut = headers.code === 404 && collector.found.length > 0
+      const pending = cut ? 1 : Number(headers.get("Nats-Num-Pending"))
       collector.done({ messages: collector.found, pending })
     } else {
       collector.done(

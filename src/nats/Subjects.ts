@@ -53,6 +53,14 @@ export interface JobSubject extends Address {
   readonly lane: string
 }
 
+/** Which jobs' messages are meant; what isn't named may be anything. */
+export interface JobFilter {
+  readonly state?: WireState | undefined
+  readonly queue?: string | undefined
+  /** Batch, or `_` for jobs outside of batches. */
+  readonly group?: string | undefined
+}
+
 /** The subjects of one namespace. */
 export interface Subjects {
   readonly namespace: string
@@ -80,6 +88,8 @@ export interface Subjects {
   readonly ready: (partition: number) => string
   /** The ready messages of one queue and lane: what a consumer hands out. */
   readonly lane: (partition: number, queue: string, lane: number) => string
+  /** The messages of all jobs, or of some. */
+  readonly jobs: (partition: number, filter: JobFilter) => string
   /** Everything in a partition's stream. */
   readonly partition: (partition: number) => string
   /** Parses a job's subject; `undefined` for any other. */
@@ -116,6 +126,8 @@ export const make = (namespace: string): Subjects => {
     finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
     ready: (partition) => `${prefix}${partition}.ready.>`,
     lane: (partition, queue, lane) => `${prefix}${partition}.ready.${queue}.${lane}.>`,
+    jobs: (partition, { group = "*", queue = "*", state = "*" }) =>
+      `${prefix}${partition}.${state}.${queue}.*.${group}.*`,
     partition: (partition) => `${prefix}${partition}.>`,
     parse: (subject) => {
       if (!subject.startsWith(prefix)) return undefined
