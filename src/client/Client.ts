@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Stream from "effect/Stream"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
@@ -26,6 +27,7 @@ import { type Definition, jobOptionKeys, type JobOptions, route } from "./Defini
 import * as EnqueueMany from "./EnqueueMany.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
+import * as Journal from "./Journal.ts"
 import { findRunning } from "./Running.ts"
 import * as Writer from "./Writer.ts"
 
@@ -86,6 +88,24 @@ export interface Client {
     id: JobId,
     decoders: JobRecord.Decoders<P, A, E>,
   ) => Effect.Effect<JobRecord.JobRecord<P, A, E>, ReadError>
+  /**
+   * Reads what handlers of a job logged, oldest first: empty where its definition keeps no lines, or
+   * no job has this id.
+   */
+  readonly logs: (
+    id: JobId,
+    options?: Journal.LogsOptions,
+  ) => Effect.Effect<Journal.Lines, InvalidOptions | NatsError>
+  /** The newest progress of a job; `undefined` when it has said none. */
+  readonly progress: (
+    id: JobId,
+  ) => Effect.Effect<Journal.Progress | undefined, InvalidOptions | NatsError>
+  /**
+   * What a job has written and what it writes, live: its lines in their order, and each progress that
+   * the reader is fast enough for, the last one always. It ends when the job has ended, goes on after
+   * an outage of NATS, and fails with `JobNotFound` for a job that isn't there.
+   */
+  readonly follow: (id: JobId) => Stream.Stream<Journal.Line | Journal.Progress, ReadError>
   /** Waits until a job has ended, however it does, and gives its record without schemas. */
   readonly awaitRecord: (
     id: JobId,
@@ -135,13 +155,15 @@ const make = Effect.gen(function* () {
     definition: Definition,
     payload: unknown,
     options: JobOptions | undefined,
-    due: number | undefined,
+    timing: Writer.Timing | undefined,
     before?: (id: JobId) => Effect.Effect<void>,
   ): Effect.Effect<JobId, Writer.EnqueueError> => {
     const to = route(definition, options)
     if (to instanceof InvalidOptions) return Effect.fail(to)
+    const due = timing === undefined ? undefined : writer.dueOf(timing, to.deadline)
+    if (due instanceof InvalidOptions) return Effect.fail(due)
     return Effect.flatMapEager(
-      writer.encode(definition, to.template, payload, "payload"),
+      writer.encode(definition, to.template, payload, "payload", Writer.sinceOf(to, due)),
       (message): Effect.Effect<JobId, Writer.EnqueueError> => {
         const id = writer.newId()
         const stored = Effect.callback<JobId, NatsError>((resume) => {
@@ -176,10 +198,7 @@ const make = Effect.gen(function* () {
         const reason = "schedule needs a delay or an instant (at)"
         return Effect.fail(new InvalidOptions({ field: "delay", value: "undefined", reason }))
       }
-      const due = writer.dueOf(options)
-      return due instanceof InvalidOptions
-        ? Effect.fail(due)
-        : store(definition, payload, options, due)
+      return store(definition, payload, options, options)
     })
 
   const findMessages = (id: JobId) => {
@@ -222,6 +241,10 @@ const make = Effect.gen(function* () {
     return yield* awaiting.ended(id, within)
   })
 
+  // Without a limit it waits for as long as it takes.
+  const journal = Journal.make(wire, (id) =>
+    Effect.catchTag(awaiting.ended(id, undefined), "AwaitTimedOut", Effect.die))
+
   const execute: Client["execute"] = (definition, decoders, payload, options) =>
     Effect.flatMap(withinOf(options, executeKeys), (within) =>
       Effect.flatMap(
@@ -238,6 +261,9 @@ const make = Effect.gen(function* () {
     enqueueMany: EnqueueMany.make(wire, writer),
     get: (id) => getWith(id, JobRecord.plainDecoders),
     getWith,
+    logs: journal.logs,
+    progress: journal.progress,
+    follow: journal.follow,
     awaitRecord: (id, options) =>
       Effect.flatMap(
         ended(id, options),

@@ -9,6 +9,8 @@ import { checkJobName, checkKeys, checkName, show } from "../core/Names.ts"
 import * as Priority from "../core/Priority.ts"
 import * as Retry from "../core/Retry.ts"
 import { millisOf } from "../core/Time.ts"
+import * as LogOptions from "./LogOptions.ts"
+import * as Versions from "./Versions.ts"
 
 /** How long records of ended jobs are kept. Failed ones stay until they are deleted. */
 export interface Retention {
@@ -37,19 +39,36 @@ export interface JobOptions {
   readonly retry?: Retry.Policy | undefined
   /** Time limit of an attempt, after which it is interrupted and counts as failed; default none. */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * Time limit for the whole job, with its delays and retries, from its creation or last requeue:
+   * then it has failed, and an attempt under way is interrupted. Default none.
+   */
+  readonly deadline?: Duration.Input | undefined
+  /**
+   * Longest time from when the job is ready to the beginning of its first attempt: later it is
+   * cancelled instead. Default none.
+   */
+  readonly ttl?: Duration.Input | undefined
 }
 
 /** A definition as the engine uses it. */
 export interface Definition {
   readonly name: string
-  readonly payload: Codec.Codec<unknown>
+  /** Reads older versions of payloads too. */
+  readonly payload: Versions.PayloadCodec<unknown>
   readonly success: Codec.Codec<unknown>
   readonly error: Codec.Codec<unknown>
   readonly queue: string
   readonly lane: number
   readonly retry: Retry.Policy<never>
   readonly timeout: number | undefined
+  readonly deadline: number | undefined
+  readonly ttl: number | undefined
+  /** Version of the payload that it writes, and the highest that it reads. */
+  readonly version: number
   readonly retention: ResolvedRetention | undefined
+  /** Which lines of its handlers are kept; `undefined` for none. */
+  readonly logs: LogOptions.LogLimits | undefined
   /** Retention class of the records, part of their subjects. */
   readonly retentionClass: string | undefined
   /** The constant beginning of a message without overrides. */
@@ -61,10 +80,21 @@ export interface Route {
   readonly queue: string
   readonly lane: number
   readonly template: Uint8Array
+  /** Time limit for the whole job, in ms. */
+  readonly deadline: number | undefined
+  /** Longest wait for its first attempt, in ms. */
+  readonly ttl: number | undefined
 }
 
 /** Names of the options that {@link route} understands. */
-export const jobOptionKeys: ReadonlyArray<string> = ["queue", "priority", "retry", "timeout"]
+export const jobOptionKeys: ReadonlyArray<string> = [
+  "queue",
+  "priority",
+  "retry",
+  "timeout",
+  "deadline",
+  "ttl",
+]
 
 const priorityOf = (value: unknown): number | InvalidOptions => {
   const lane = Priority.all.indexOf(value as Priority.Priority) + 1
@@ -75,13 +105,17 @@ const priorityOf = (value: unknown): number | InvalidOptions => {
   })
 }
 
-const timeoutOf = (value: Duration.Input): number | InvalidOptions => {
-  const millis = millisOf("timeout", value, maxDelayMillis)
+const limitOf = (
+  field: "timeout" | "deadline" | "ttl",
+  value: Duration.Input | undefined,
+): number | undefined | InvalidOptions => {
+  if (value === undefined) return undefined
+  const millis = millisOf(field, value, maxDelayMillis)
   return millis === 0
     ? new InvalidOptions({
-      field: "timeout",
+      field,
       value: show(value),
-      reason: "an attempt needs more than no time; leave the option out for no limit",
+      reason: "a job needs more than no time; leave the option out for no limit",
     })
     : millis
 }
@@ -116,6 +150,9 @@ export const define = (
   options: Omit<JobOptions, "retry"> & {
     readonly retry?: Retry.Policy<never> | undefined
     readonly retention?: Retention | undefined
+    readonly logs?: boolean | LogOptions.LogOptions | undefined
+    readonly version?: number | undefined
+    readonly migrations?: Versions.Migrations | undefined
   },
 ): Definition => {
   const orThrow = <A>(value: A | InvalidOptions): A => {
@@ -128,25 +165,42 @@ export const define = (
   orThrow(checkName("queue", queue))
   orThrow(Retry.check(retry))
   const lane = orThrow(priorityOf(options.priority ?? "normal"))
-  const timeout = options.timeout === undefined ? undefined : orThrow(timeoutOf(options.timeout))
+  const timeout = orThrow(limitOf("timeout", options.timeout))
+  const deadline = orThrow(limitOf("deadline", options.deadline))
+  const ttl = orThrow(limitOf("ttl", options.ttl))
+  const versions = orThrow(Versions.check(options.version, options.migrations))
+  const version = versions.current
   const retention = options.retention === undefined
     ? undefined
     : orThrow(resolveRetention(options.retention))
   const retentionClass = retention === undefined ? undefined : retentionClassOf(name)
+  const logs = orThrow(LogOptions.resolve(options.logs))
   return {
     name,
-    payload: Codec.make(schemas.payload),
+    payload: Versions.codec(Codec.make(schemas.payload), versions),
     success: Codec.make(schemas.success),
     error: Codec.make(schemas.error),
     queue,
     lane,
     retry,
     timeout,
+    deadline,
+    ttl,
+    version,
     retention,
+    logs,
     retentionClass,
-    template: Envelope.template(name, queue, lane, { retention: retentionClass }),
+    template: Envelope.template(name, queue, lane, {
+      retention: retentionClass,
+      deadline,
+      ttl,
+      version: wireVersion(version),
+    }),
   }
 }
+
+/** The first version isn't written: most jobs have no other. */
+const wireVersion = (version: number): number | undefined => version === 1 ? undefined : version
 
 /** Where a job goes under a caller's overrides. */
 export const route = (
@@ -154,13 +208,17 @@ export const route = (
   overrides: JobOptions | undefined,
 ): Route | InvalidOptions => {
   if (overrides === undefined) return definition
-  const { priority, queue = definition.queue, retry, timeout } = overrides
+  const { priority, queue = definition.queue, retry } = overrides
   const badQueue = checkName("queue", queue)
   if (badQueue !== undefined) return badQueue
   const lane = priority === undefined ? definition.lane : priorityOf(priority)
   if (typeof lane !== "number") return lane
-  const millis = timeout === undefined ? undefined : timeoutOf(timeout)
-  if (millis instanceof InvalidOptions) return millis
+  const timeout = limitOf("timeout", overrides.timeout)
+  if (timeout instanceof InvalidOptions) return timeout
+  const deadline = limitOf("deadline", overrides.deadline ?? definition.deadline)
+  if (deadline instanceof InvalidOptions) return deadline
+  const ttl = limitOf("ttl", overrides.ttl ?? definition.ttl)
+  if (ttl instanceof InvalidOptions) return ttl
   if (retry !== undefined) {
     const badRetry = Retry.check(retry) ??
       (retry.decide === undefined ? undefined : new InvalidOptions({
@@ -173,10 +231,15 @@ export const route = (
   return {
     queue,
     lane,
+    deadline,
+    ttl,
     template: Envelope.template(definition.name, queue, lane, {
       retry: retry?.backoff,
-      timeout: millis,
+      timeout,
       retention: definition.retentionClass,
+      deadline,
+      ttl,
+      version: wireVersion(definition.version),
     }),
   }
 }

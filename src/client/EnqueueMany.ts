@@ -11,7 +11,7 @@ import type { NatsError } from "../nats/errors.ts"
 import type { Wire } from "../nats/Wire.ts"
 import { type Definition, jobOptionKeys, type JobOptions, type Route, route } from "./Definition.ts"
 import * as PayloadSource from "./PayloadSource.ts"
-import { type EnqueueError, failureOf, type Timing, type Writer } from "./Writer.ts"
+import { type EnqueueError, failureOf, sinceOf, type Timing, type Writer } from "./Writer.ts"
 
 export type { Payloads } from "./PayloadSource.ts"
 
@@ -73,6 +73,7 @@ export const make = (
     source: PayloadSource.PayloadSource,
     definition: Definition,
     template: Uint8Array,
+    since: number | undefined,
     offset: number,
     most: { readonly jobs: number; readonly bytes: number },
   ) {
@@ -82,7 +83,7 @@ export const make = (
       const field = `payload[${offset + messages.length}]`
       const item = yield* source.next(field)
       if (item.done === true) break
-      const message = yield* writer.encode(definition, template, item.value, field)
+      const message = yield* writer.encode(definition, template, item.value, field, since)
       messages.push(message)
       bytes += message.length
     }
@@ -137,7 +138,7 @@ export const make = (
     if (unknown !== undefined) return yield* unknown
     const to = route(definition, options)
     if (to instanceof InvalidOptions) return yield* to
-    const due = writer.dueOf(options)
+    const due = writer.dueOf(options, to.deadline)
     if (due instanceof InvalidOptions) return yield* due
     const { atomic = false } = options
     if (typeof atomic !== "boolean") {
@@ -170,8 +171,9 @@ export const make = (
     })
     const storeAll = Effect.gen(function* () {
       const most = atomic ? atomicPage : ordinaryPage
+      const since = sinceOf(to, due)
       for (let offset = 0;;) {
-        const page = yield* nextPage(source, definition, to.template, offset, most)
+        const page = yield* nextPage(source, definition, to.template, since, offset, most)
         const { length } = page.ids
         if (length === 0) break
         if (atomic && length > maxAtomicBatch) return yield* tooManyAtOnce

@@ -12,6 +12,8 @@ import * as JobState from "../core/JobState.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
 import type { JobMessage } from "../nats/Records.ts"
+import { deadlineOf } from "../core/Expiry.ts"
+import type { PayloadCodec } from "./Versions.ts"
 
 /** One attempt of a job. */
 export interface AttemptRecord<out E = unknown> {
@@ -45,8 +47,12 @@ export interface JobRecord<out P = unknown, out A = unknown, out E = unknown> {
   readonly queue: string
   /** Priority it was created with. */
   readonly priority: Priority.Priority
-  /** When it was created, by the clock of the process that did. */
+  /** When it was created, by the NATS server's clock like all times here. */
   readonly created: Date
+  /** When it has to be finished, of a job with a deadline. */
+  readonly deadline?: Date | undefined
+  /** Version of its payload; `Job.get` gives a payload of the definition's version all the same. */
+  readonly version: number
   /** What it was given. */
   readonly payload: P
   /** When it is to run, for a scheduled or retrying job. */
@@ -116,7 +122,7 @@ export class UnreadableRecord extends Data.Error<{
 
 /** How the parts of a record are decoded. */
 export interface Decoders<P, A, E> {
-  readonly payload: Pick<Codec<P>, "decode">
+  readonly payload: Pick<PayloadCodec<P>, "decode">
   readonly success: Pick<Codec<A>, "decode">
   readonly error: Pick<Codec<E>, "decode">
 }
@@ -160,6 +166,8 @@ export const fromMessage: <P, A, E>(
       const reason = "the record was too large to keep its input"
       return yield* new UnreadableRecord({ id: subject.id, field: "payload", reason })
     }
+    const { version = 1 } = envelope.options
+    const deadline = deadlineOf(envelope)
     const attempts: Array<AttemptRecord<E>> = []
     for (const [index, attempt] of progress.history.entries()) {
       attempts.push({
@@ -182,7 +190,13 @@ export const fromMessage: <P, A, E>(
       queue: envelope.queue,
       priority: Priority.fromLane(envelope.lane),
       created: new Date(envelope.created),
-      payload: yield* part("payload", decoders.payload, envelope.payload),
+      deadline: deadline === undefined ? undefined : new Date(deadline),
+      version,
+      payload: yield* part(
+        "payload",
+        { decode: (bytes) => decoders.payload.decode(bytes, version) },
+        envelope.payload,
+      ),
       due: stored.due === undefined ? undefined : new Date(stored.due),
       ended: outcome === undefined ? undefined : new Date(outcome.ended),
       result: outcome?.result === undefined

@@ -1,6 +1,7 @@
 /**
  * The next message of a job that a server holds, as a value: where it goes, what it says, and what
- * has to be told about it. The committer writes it under the job's condition (W1).
+ * has to be told about it. The committer writes it under the job's condition (W1). Moves of jobs that
+ * nobody holds are in `Moves.ts`.
  */
 import * as Attempt from "../core/Attempt.ts"
 import * as Envelope from "../core/Envelope.ts"
@@ -85,7 +86,7 @@ export const later = (
   details: { readonly due: number; readonly attempt?: Attempt.Attempt | undefined },
 ): Transition => {
   const { attempt, due } = details
-  const { lane } = envelope
+  const { lane } = Envelope.placeOf(envelope)
   const progress = {
     ...advance(envelope.progress, { attempt, counts: kind === "retrying", lost }),
     snoozes: envelope.progress.snoozes + (kind === "snoozed" ? 1 : 0),
@@ -111,10 +112,14 @@ export const giveBack = (
   subjects: Subjects,
   { envelope, lost, subject }: Held,
   kind: "returned" | "isolated",
+  details: { readonly begun?: boolean } = {},
 ): Transition => {
-  const progress = lost === envelope.progress.lost
-    ? envelope.progress
-    : { ...envelope.progress, lost }
+  const before = envelope.progress
+  const counted = lost === before.lost ? before : { ...before, lost }
+  // Only a time to live asks whether an attempt has begun.
+  const progress = details.begun === true && envelope.options.ttl !== undefined
+    ? { ...counted, begun: true }
+    : counted
   return {
     kind,
     subject: subjects.live("ready", subject.queue, 0, subject),

@@ -44,12 +44,16 @@ export interface Writer {
   readonly patience: number
   /** A new job's id; partitions take turns. */
   readonly newId: () => JobId.JobId
-  /** Encodes a payload into a job's message; finished at once for ordinary schemas. */
+  /**
+   * Encodes a payload into a job's message; finished at once for ordinary schemas. `since` is when
+   * the job becomes ready, which a job with a time to live must know unless that is now.
+   */
   readonly encode: (
     definition: Definition,
     template: Uint8Array,
     payload: unknown,
     field: string,
+    since?: number | undefined,
   ) => Effect.Effect<Uint8Array, InvalidPayload | PayloadTooLarge>
   /** The message to publish; `due` in ms since 1970 by the server's clock, `undefined` for now. */
   readonly publication: (
@@ -64,8 +68,11 @@ export interface Writer {
   ) => Effect.Effect<void, NatsError | TopologyConflict | InvalidOptions>
   /** Whether {@link Writer.ensureQueue} has nothing to do. */
   readonly knowsQueue: (queue: string) => boolean
-  /** The instant a timing means, by the server's clock; `undefined` for now or the past. */
-  readonly dueOf: (timing: Timing) => number | undefined | InvalidOptions
+  /**
+   * The instant a timing means, by the server's clock; `undefined` for now or the past. One at which
+   * a new job's deadline will have passed is refused.
+   */
+  readonly dueOf: (timing: Timing, deadline?: number) => number | undefined | InvalidOptions
 }
 
 /** What a publish answer means for a job that is new. */
@@ -87,6 +94,10 @@ export const failureOf = (ack: Ack): NatsError | undefined => {
   }
 }
 
+/** What {@link Writer.encode} has to be told of a job that is due later. */
+export const sinceOf = ({ ttl }: Route, due: number | undefined): number | undefined =>
+  ttl === undefined || due === undefined ? undefined : Math.ceil(due)
+
 /** Makes the writer of a namespace. */
 export const make = (wire: Wire, patience: number): Writer => {
   const { clock, nats, subjects } = wire
@@ -97,7 +108,7 @@ export const make = (wire: Wire, patience: number): Writer => {
   return {
     patience,
     newId: () => nextId(turn = (turn + 1) % wire.partitions),
-    encode: (definition, template, payload, field) =>
+    encode: (definition, template, payload, field, since) =>
       Effect.flatMapEager(
         Effect.mapErrorEager(
           definition.payload.encodeShared(payload),
@@ -107,9 +118,15 @@ export const make = (wire: Wire, patience: number): Writer => {
         (bytes) => {
           const limit = payloadLimit(nats.server().maxPayload)
           const size = bytes.length
-          return size > limit
-            ? Exit.fail(new PayloadTooLarge({ job: definition.name, field, size, limit }))
-            : Exit.succeed(Envelope.fresh(template, Date.now(), bytes))
+          if (size > limit) {
+            return Exit.fail(new PayloadTooLarge({ job: definition.name, field, size, limit }))
+          }
+          const created = clock.now()
+          return Exit.succeed(
+            since === undefined
+              ? Envelope.fresh(template, created, bytes)
+              : Envelope.freshWith(template, created, bytes, { ...Envelope.untouched, since }),
+          )
         },
       ),
     publication: (id, { lane, queue }, payload, due) => {
@@ -136,22 +153,29 @@ export const make = (wire: Wire, patience: number): Writer => {
         }),
       ),
     knowsQueue,
-    dueOf: ({ at, delay }) => {
+    dueOf: ({ at, delay }, deadline = Number.POSITIVE_INFINITY) => {
       if (delay !== undefined && at !== undefined) {
         const reason = "a job has either a delay or an instant, not both"
         return new InvalidOptions({ field: "at", value: show(at), reason })
       }
       const now = clock.now()
+      const refuse = (reason: string) =>
+        at === undefined
+          ? new InvalidOptions({ field: "delay", value: show(delay), reason })
+          : new InvalidOptions({ field: "at", value: show(at), reason })
+      const tooLate = "the job would become ready only when its deadline has passed"
       if (at !== undefined) {
         const instant = instantOf("at", at)
-        return typeof instant === "number" && instant <= now ? undefined : instant
+        if (typeof instant !== "number") return instant
+        if (instant <= now) return undefined
+        return instant - now < deadline ? instant : refuse(tooLate)
       }
       const millis = delay === undefined ? 0 : millisOf("delay", delay)
       if (typeof millis !== "number") return millis
       if (millis === 0) return undefined
+      if (millis >= deadline) return refuse(tooLate)
       if (now + millis < maxInstantMillis) return now + millis
-      const reason = "the NATS server keeps no schedule after 2262-01-01"
-      return new InvalidOptions({ field: "delay", value: show(delay), reason })
+      return refuse("the NATS server keeps no schedule after 2262-01-01")
     },
   }
 }

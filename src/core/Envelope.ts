@@ -80,6 +80,8 @@ export interface Progress {
   readonly earlier?: number | undefined
   /** When it became ready or will, in ms since 1970, where that isn't its creation. */
   readonly since?: number | undefined
+  /** An attempt has begun that a server gave back; known of jobs with a time to live only. */
+  readonly begun?: boolean | undefined
   /** Where it waits now, if not where it was created. */
   readonly place?: Place | undefined
   /** The unique key that it holds. */
@@ -123,6 +125,10 @@ export const untouched: Progress = {
   after: 0,
   history: [],
 }
+
+/** Where a job waits when it is ready: where it was created, or where it was moved to. */
+export const placeOf = ({ lane, progress, queue }: Envelope): Place =>
+  progress.place ?? { queue, lane }
 
 const arrayOf8 = 0x98
 const arrayOf9 = 0x99
@@ -187,6 +193,22 @@ export const fresh = (
   return bytes
 }
 
+/** The same for a job of which more is known: when it will be ready, for instance. */
+export const freshWith = (
+  template: Uint8Array,
+  created: number,
+  payload: Uint8Array,
+  progress: Progress,
+): Uint8Array<ArrayBuffer> =>
+  concat([
+    fresh(template, created, payload).subarray(0, -1),
+    MessagePack.encode(progressToWire(progress)),
+  ])
+
+/** A message that {@link fresh} made, of a job of which more is known. */
+export const withProgress = (made: Uint8Array, progress: Progress): Uint8Array<ArrayBuffer> =>
+  concat([made.subarray(0, -1), MessagePack.encode(progressToWire(progress))])
+
 const writeUint32 = (bytes: Uint8Array, at: number, value: number): number => {
   bytes[at] = value >>> 24
   bytes[at + 1] = value >>> 16
@@ -208,11 +230,12 @@ const progressToWire = (progress: Progress): ReadonlyArray<unknown> | null =>
 
 /** What most jobs don't have, in one map, absent without any. */
 const moreToWire = (
-  { batch, claim, earlier, place, since, waits }: Progress,
+  { batch, begun, claim, earlier, place, since, waits }: Progress,
 ): ReadonlyArray<unknown> => {
   const more: Record<string, unknown> = {}
   if (earlier) more["earlier"] = earlier
   if (since) more["since"] = since
+  if (begun) more["begun"] = true
   if (place !== undefined) more["place"] = [place.queue, place.lane]
   if (claim !== undefined) more["claim"] = [claim.hash, claim.sequence, claim.until]
   if (waits !== undefined) more["waits"] = Waits.toWire(waits)
@@ -371,6 +394,7 @@ const readProgress = (value: unknown): Progress | undefined => {
     ...progress,
     earlier: isCount(more["earlier"]) ? more["earlier"] : undefined,
     since: isCount(more["since"]) ? more["since"] : undefined,
+    begun: more["begun"] === true ? true : undefined,
     place: readPlace(more["place"]),
     claim: readClaim(more["claim"]),
     waits,

@@ -52,7 +52,7 @@ describe("An attempt", () => {
         ),
         { queues: { odd: 2 }, name: "lookout" },
       )
-      const before = Date.now()
+      const before = Date.now() - 500
       const id = yield* server.provide(Look.enqueue(undefined, { queue: "odd", priority: "high" }))
       const record = yield* server.record(id)
       const fields = ({ attempt, delivery, id, name, priority, queue, server }: Job.CurrentJob) => [
