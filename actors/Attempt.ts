@@ -6,11 +6,14 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { CurrentJob } from "../src/client/CurrentJob.ts"
+import type { Wire } from "../src/nats/Wire.ts"
 import { describe, type Ending } from "../src/core/Attempt.ts"
 import { maxMessageLength, payloadLimit } from "../src/core/Limits.ts"
 import { fromLane } from "../src/core/Priority.ts"
 import { Discard, Snooze } from "../src/core/Signal.ts"
+import { rfc3339 } from "../src/core/Time.ts"
 import type { Delivery } from "./Delivery.ts"
+import { RunningJob } from "./Journal.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
 /** How an attempt ended. */
@@ -89,6 +92,29 @@ const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effec
   )
 }
 
+/** How long an attempt may take, and what it means when it takes longer. */
+export interface Limit {
+  readonly millis: number
+  readonly message: string
+  /** Whether no other attempt can follow. */
+  readonly hopeless: boolean
+}
+
+/** The nearer one of an attempt's own time limit, in ms, and of its job's deadline. */
+export const limitOf = (
+  timeout: number | undefined,
+  deadline: number | undefined,
+  now: number,
+): Limit | undefined => {
+  if (deadline !== undefined && (timeout === undefined || deadline - now <= timeout)) {
+    const message = `the job wasn't finished by its deadline, ${rfc3339(deadline)}`
+    return { millis: Math.max(0, deadline - now), message, hopeless: true }
+  }
+  if (timeout === undefined) return undefined
+  const message = `the attempt took longer than its limit of ${timeout} ms`
+  return { millis: timeout, message, hopeless: false }
+}
+
 /**
  * The attempt as an effect, with everything provided. It ends with an `Ended` value whatever the
  * handler does; only an interruption from outside leaves it without one.
@@ -96,10 +122,11 @@ const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effec
 export const attempt = (
   delivery: Delivery,
   handler: ReadyHandler,
-  timeout: number | undefined,
+  limit: Limit | undefined,
   maxPayload: number,
 ): Effect.Effect<Ended> => {
-  const body = Effect.matchEffect(handler.definition.payload.decode(delivery.envelope.payload), {
+  const { options: { version = 1 }, payload } = delivery.envelope
+  const body = Effect.matchEffect(handler.definition.payload.decode(payload, version), {
     onFailure: ({ path, reason }) =>
       Effect.succeed<Ended>({
         ending: "crashed",
@@ -112,11 +139,12 @@ export const attempt = (
         onFailure: (cause) => endOf(handler, cause),
       }),
   })
-  return timeout === undefined ? body : Effect.map(
-    Effect.timeoutOption(body, timeout),
+  return limit === undefined ? body : Effect.map(
+    Effect.timeoutOption(body, limit.millis),
     Option.getOrElse((): Ended => ({
       ending: "timedOut",
-      message: `the attempt took longer than its limit of ${timeout} ms`,
+      message: limit.message,
+      hopeless: limit.hopeless,
     })),
   )
 }
@@ -127,19 +155,9 @@ export const services = (
   handler: ReadyHandler,
   server: string,
   scope: Scope.Scope,
+  wire: Wire,
 ): Context.Context<never> => {
-  const { envelope, message, subject } = delivery
-  const job: CurrentJob = {
-    id: subject.id,
-    name: envelope.name,
-    attempt: delivery.attempt,
-    delivery: message.deliveries,
-    queue: subject.queue,
-    priority: fromLane(envelope.lane),
-    created: new Date(envelope.created),
-    started: new Date(delivery.started),
-    server,
-  }
+  const job = new RunningJob(delivery, handler.definition, server, wire)
   return Context.add(
     Context.add(handler.context, CurrentJob, job),
     Scope.Scope,

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as KeptAttempt from "../src/core/Attempt.ts"
+import * as Expiry from "../src/core/Expiry.ts"
 import { maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
 import { millisOf } from "../src/core/Time.ts"
@@ -40,16 +41,28 @@ export const start = (pool: Pool): ChildSpec.Start =>
           delivery,
           "failed",
           {
-            ended: Date.now(),
+            ended: clock.now(),
             counts: false,
             reason: `its message can't be read: ${unreadable.reason}`,
           },
         )
       }
-      if (!handlers.has(envelope.name)) return unknown()
+      const expired = Expiry.expiredAt(envelope, clock, lost)
+      if (expired !== undefined) {
+        const { reason, state } = expired
+        return Transition.final(subjects, delivery, state, {
+          ended: clock.now(),
+          counts: false,
+          reason,
+        })
+      }
+      const handler = handlers.get(envelope.name)
+      if (handler === undefined) return unknown()
+      // A newer server can read it.
+      if ((envelope.options.version ?? 1) > handler.definition.version) return unknown()
       if (lost >= maxLostLeases) {
         return Transition.final(subjects, delivery, "failed", {
-          ended: Date.now(),
+          ended: clock.now(),
           counts: false,
           reason: `its server was lost ${lost} times while it held the job; ` +
             "it seems to kill the process that runs it",
@@ -85,7 +98,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
       handler: ReadyHandler,
       ended: Attempt.Ended,
     ): Transition.Transition => {
-      const now = Date.now()
+      const now = clock.now()
       const { ending, error, message, stack } = ended
       const attempt: KeptAttempt.Attempt = {
         number: delivery.attempt,
@@ -106,26 +119,26 @@ export const start = (pool: Pool): ChildSpec.Start =>
           result,
         })
       }
-      if (ending === "snoozed") {
-        const due = clock.now() + (ended.snooze ?? 0)
-        return Transition.later(subjects, delivery, "snoozed", { due, attempt })
-      }
       const failed = (reason: string | undefined) =>
         Transition.final(subjects, delivery, "failed", {
           ended: now,
           attempt,
-          counts: true,
+          counts: ending !== "snoozed",
           reason,
         })
+      const again = (kind: "snoozed" | "retrying", delay: number) => {
+        const due = clock.now() + delay
+        const deadline = Expiry.deadlineOf(delivery.envelope)
+        const last = message ?? delivery.envelope.progress.history.at(-1)?.message
+        return deadline !== undefined && due >= deadline
+          ? failed(Expiry.tooLateAgain(deadline, last))
+          : Transition.later(subjects, delivery, kind, { due, attempt })
+      }
+      if (ending === "snoozed") return again("snoozed", ended.snooze ?? 0)
       if (ending === "discarded") return failed(message)
       try {
         const delay = retryAfter(delivery, handler, ended)
-        return delay === undefined ? failed(message) : Transition.later(
-          subjects,
-          delivery,
-          "retrying",
-          { due: clock.now() + delay, attempt },
-        )
+        return delay === undefined ? failed(message) : again("retrying", delay)
       } catch (defect) {
         const { message: why } = KeptAttempt.describe(defect)
         return failed(`${message ?? ""} (the retry policy threw: ${why})`)
@@ -137,7 +150,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
       pool.running++
       isolation.enter(delivery)
       delivery.phase = "running"
-      delivery.started = Date.now()
+      delivery.started = clock.now()
       emit({
         _tag: "AttemptStarted",
         id: subject.id,
@@ -147,12 +160,16 @@ export const start = (pool: Pool): ChildSpec.Start =>
         delivery: message.deliveries,
       })
       const scope = Scope.makeUnsafe()
-      const context = Attempt.services(delivery, handler, server, scope)
-      const timeout = envelope.options.timeout ?? handler.definition.timeout
+      const context = Attempt.services(delivery, handler, server, scope, wire)
+      const limit = Attempt.limitOf(
+        envelope.options.timeout ?? handler.definition.timeout,
+        Expiry.deadlineOf(envelope),
+        delivery.started,
+      )
       const { maxPayload } = nats.server()
       const fiber = Effect.runForkWith(context)(
         Effect.onExit(
-          Effect.suspend(() => Attempt.attempt(delivery, handler, timeout, maxPayload)),
+          Effect.suspend(() => Attempt.attempt(delivery, handler, limit, maxPayload)),
           (exit) => Scope.closeUnsafe(scope, exit) ?? Effect.void,
         ),
       )
@@ -160,11 +177,12 @@ export const start = (pool: Pool): ChildSpec.Start =>
       fiber.addObserver((exit) => {
         pool.running--
         delivery.fiber = undefined
+        delivery.journal?.end()
         const ended = Attempt.readExit(exit)
         settle(
           delivery,
           ended === undefined
-            ? Transition.giveBack(subjects, delivery, "returned")
+            ? Transition.giveBack(subjects, delivery, "returned", { begun: true })
             : transitionOf(delivery, handler, ended),
         )
         isolation.leave(delivery)
@@ -184,6 +202,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
           const refusal = refuse(delivery)
           if (refusal !== undefined) {
             pool.waiting.splice(at, 1)
+            // It may have expired while it waited for the process to be empty.
+            isolation.forget(delivery)
             settle(delivery, refusal)
             continue
           }

@@ -36,6 +36,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySchema, Codec } from "../core/Codec.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
+import type { ProgressInput } from "../core/Journal.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys } from "../core/Names.ts"
 import type * as Retry from "../core/Retry.ts"
@@ -54,8 +55,11 @@ import * as Definition from "./Definition.ts"
 import type { EnqueueManyOptions, PartlyEnqueued, Payloads } from "./EnqueueMany.ts"
 import { makeKey, type RegisteredHandler } from "./Handler.ts"
 import type { JobRecord } from "./JobRecord.ts"
+import type { LogOptions } from "./LogOptions.ts"
+import type { Migrations } from "./Versions.ts"
 
 export { CurrentJob } from "./CurrentJob.ts"
+export type { Migration, Migrations } from "./Versions.ts"
 
 /** Identifies the handler of a job name among a server's services. */
 export interface Handler<out Name extends string> {
@@ -134,6 +138,18 @@ export interface Options<P extends AnySchema, A extends AnySchema, E extends Any
   readonly retry?: Retry.Policy<E["Type"]> | undefined
   /** How long records of its ended jobs are kept; default that of the servers. */
   readonly retention?: Definition.Retention | undefined
+  /**
+   * Whether what handlers log with `Effect.log` is also kept with the job, for `Client.logs` and
+   * `Client.follow`; default no.
+   */
+  readonly logs?: boolean | LogOptions | undefined
+  /** Version of the payload's schema, a whole number from 1; default 1. */
+  readonly version?: number | undefined
+  /**
+   * How a payload of an older version, in plain form, becomes one of the next: a function, or one that
+   * gives an Effect, for each version it starts from. Below the lowest one no payload can be read.
+   */
+  readonly migrations?: Migrations | undefined
 }
 
 const optionKeys: ReadonlyArray<string> = [
@@ -142,6 +158,9 @@ const optionKeys: ReadonlyArray<string> = [
   "success",
   "error",
   "retention",
+  "logs",
+  "version",
+  "migrations",
 ]
 
 /**
@@ -208,6 +227,26 @@ export const make = <
 
 /** The job that the current handler runs for. */
 export const current: Effect.Effect<CurrentJob, never, CurrentJob> = CurrentJob
+
+/**
+ * Says how far the current job is, for `Client.progress` and `Client.follow`: a fraction from 0 to 1,
+ * or how many parts are done of how many.
+ *
+ * It never waits and never fails. At most four a second are sent per attempt; the last one always
+ * is, also when the attempt ends right after it. Values out of range count as the nearest one in
+ * range, and what is no number as unknown.
+ *
+ * @example
+ * ```ts
+ * import { Job } from "@portfire/portfire"
+ * import * as Effect from "effect/Effect"
+ *
+ * const copy = (files: ReadonlyArray<string>) =>
+ *   Effect.forEach(files, (note, done) => Job.progress({ done, total: files.length, note }))
+ * ```
+ */
+export const progress = (value: ProgressInput): Effect.Effect<void, never, CurrentJob> =>
+  Effect.map(CurrentJob, (job) => job.report(value))
 
 /**
  * Ends the attempt and the job: it is never tried again and is recorded as failed for this reason,
