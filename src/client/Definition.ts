@@ -71,6 +71,8 @@ export interface Definition {
   readonly logs: LogOptions.LogLimits | undefined
   /** Retention class of the records, part of their subjects. */
   readonly retentionClass: string | undefined
+  /** Middleware around its jobs, outermost first; opaque here, since it knows of job options. */
+  readonly middleware: ReadonlyArray<unknown>
   /** The constant beginning of a message without overrides. */
   readonly template: Uint8Array
 }
@@ -150,6 +152,7 @@ export const define = (
   options: Omit<JobOptions, "retry"> & {
     readonly retry?: Retry.Policy<never> | undefined
     readonly retention?: Retention | undefined
+    readonly middleware?: ReadonlyArray<unknown> | undefined
     readonly logs?: boolean | LogOptions.LogOptions | undefined
     readonly version?: number | undefined
     readonly migrations?: Versions.Migrations | undefined
@@ -190,6 +193,7 @@ export const define = (
     retention,
     logs,
     retentionClass,
+    middleware: options.middleware ?? [],
     template: Envelope.template(name, queue, lane, {
       retention: retentionClass,
       deadline,
@@ -202,12 +206,14 @@ export const define = (
 /** The first version isn't written: most jobs have no other. */
 const wireVersion = (version: number): number | undefined => version === 1 ? undefined : version
 
-/** Where a job goes under a caller's overrides. */
+/** Where a job goes under a caller's overrides, with the context that travels with it. */
 export const route = (
   definition: Definition,
-  overrides: JobOptions | undefined,
+  options: JobOptions | undefined,
+  context?: Envelope.Options["context"],
 ): Route | InvalidOptions => {
-  if (overrides === undefined) return definition
+  if (options === undefined && context === undefined) return definition
+  const overrides = options ?? {}
   const { priority, queue = definition.queue, retry } = overrides
   const badQueue = checkName("queue", queue)
   if (badQueue !== undefined) return badQueue
@@ -237,6 +243,7 @@ export const route = (
       retry: retry?.backoff,
       timeout,
       retention: definition.retentionClass,
+      context,
       deadline,
       ttl,
       version: wireVersion(definition.version),

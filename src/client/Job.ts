@@ -54,8 +54,10 @@ import { CurrentJob } from "./CurrentJob.ts"
 import * as Definition from "./Definition.ts"
 import type { EnqueueManyOptions, PartlyEnqueued, Payloads } from "./EnqueueMany.ts"
 import { makeKey, type RegisteredHandler } from "./Handler.ts"
+import { checkMiddleware } from "./Interception.ts"
 import type { JobRecord } from "./JobRecord.ts"
 import type { LogOptions } from "./LogOptions.ts"
+import type { Middleware } from "./Middleware.ts"
 import type { Migrations } from "./Versions.ts"
 
 export { CurrentJob } from "./CurrentJob.ts"
@@ -138,6 +140,8 @@ export interface Options<P extends AnySchema, A extends AnySchema, E extends Any
   readonly retry?: Retry.Policy<E["Type"]> | undefined
   /** How long records of its ended jobs are kept; default that of the servers. */
   readonly retention?: Definition.Retention | undefined
+  /** Middleware around its jobs, outermost first, inside of the global one; default none. */
+  readonly middleware?: ReadonlyArray<Middleware> | undefined
   /**
    * Whether what handlers log with `Effect.log` is also kept with the job, for `Client.logs` and
    * `Client.follow`; default no.
@@ -158,6 +162,7 @@ const optionKeys: ReadonlyArray<string> = [
   "success",
   "error",
   "retention",
+  "middleware",
   "logs",
   "version",
   "migrations",
@@ -178,7 +183,8 @@ export const make = <
   name: Name,
   options: Options<P, A, E> = {},
 ): Job<Name, P["Type"], A["Type"], E["Type"]> => {
-  const unknown = checkKeys("options", options, optionKeys)
+  const unknown = checkKeys("options", options, optionKeys) ??
+    checkMiddleware(options.middleware)
   if (unknown !== undefined) throw unknown
   const {
     error = Schema.Never,

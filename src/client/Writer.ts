@@ -17,6 +17,7 @@ import * as Subjects from "../nats/Subjects.ts"
 import type { TopologyConflict } from "../nats/Topology.ts"
 import type { Wire } from "../nats/Wire.ts"
 import type { Definition, Route } from "./Definition.ts"
+import type { EnqueueVetoed, MiddlewareFailed } from "./MiddlewareErrors.ts"
 
 /** How long a caller waits for NATS before storing a job fails as `Unavailable`, in milliseconds. */
 export const Patience: Context.Reference<number> = Context.Reference<number>(
@@ -31,6 +32,8 @@ export type EnqueueError =
   | PayloadTooLarge
   | TopologyConflict
   | NatsError
+  | EnqueueVetoed
+  | MiddlewareFailed
 
 /** When a job is to run; without either, now. */
 export interface Timing {
