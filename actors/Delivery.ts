@@ -10,6 +10,7 @@ import { isolateFrom } from "../src/core/Limits.ts"
 import * as Envelope from "../src/core/Envelope.ts"
 import type { Delivered } from "../src/nats/Puller.ts"
 import type { JobSubject } from "../src/nats/Subjects.ts"
+import type { Journal } from "./Journal.ts"
 import type { Transition } from "../src/client/Transition.ts"
 
 /** Where a held job is. */
@@ -41,6 +42,8 @@ export class Delivery {
   started = 0
   /** The attempt, while it runs. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** What the attempt writes, once it has written something. */
+  journal: Journal | undefined
   /** What is to be written, once it is settled. */
   transition: Transition | undefined
 

@@ -33,6 +33,7 @@ import type { Emit } from "./Event.ts"
 import * as Interest from "./Interest.ts"
 import { Isolation } from "./Isolation.ts"
 import * as Janitor from "./Janitor.ts"
+import { withLogger } from "./Journal.ts"
 import type { IntensityExceeded, StartFailed } from "./kit/errors.ts"
 import * as Report from "./kit/Report.ts"
 import * as Supervisor from "./kit/Supervisor.ts"
@@ -83,10 +84,11 @@ const readyHandlers = (
   const handlers = new Map<string, ReadyHandler>()
   for (const { context: services, definition, run } of handlersIn(context)) {
     if (handlers.has(definition.name)) return new DuplicateJob({ job: definition.name })
+    const context = Context.add(services, Client, client) as Context.Context<never>
     handlers.set(definition.name, {
       definition,
       run,
-      context: Context.add(services, Client, client) as Context.Context<never>,
+      context: withLogger(context, definition),
     })
   }
   return handlers

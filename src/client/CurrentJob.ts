@@ -1,6 +1,7 @@
 /** What a handler can know of the job it runs. */
 import * as Context from "effect/Context"
 import type { JobId } from "../core/JobId.ts"
+import type { ProgressInput } from "../core/Journal.ts"
 import type { Priority } from "../core/Priority.ts"
 
 /** The job and the attempt that a handler runs for. */
@@ -23,6 +24,8 @@ export interface CurrentJob {
   readonly started: Date
   /** Id of the server that runs it. */
   readonly server: string
+  /** What `Job.progress` calls: takes how far the attempt is, and neither waits nor throws. */
+  report(progress: ProgressInput): void
 }
 
 /** The current job as a service; handlers have it without providing it. */
