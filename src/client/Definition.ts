@@ -152,7 +152,6 @@ export const define = (
   options: Omit<JobOptions, "retry"> & {
     readonly retry?: Retry.Policy<never> | undefined
     readonly retention?: Retention | undefined
-    readonly logs?: boolean | LogOptions.LogOptions | undefined
     readonly middleware?: ReadonlyArray<unknown> | undefined
     readonly logs?: boolean | LogOptions.LogOptions | undefined
     readonly version?: number | undefined

@@ -140,11 +140,6 @@ export interface Options<P extends AnySchema, A extends AnySchema, E extends Any
   readonly retry?: Retry.Policy<E["Type"]> | undefined
   /** How long records of its ended jobs are kept; default that of the servers. */
   readonly retention?: Definition.Retention | undefined
-  /**
-   * Whether what handlers log with `Effect.log` is also kept with the job, for `Client.logs` and
-   * `Client.follow`; default no.
-   */
-  readonly logs?: boolean | LogOptions | undefined
   /** Middleware around its jobs, outermost first, inside of the global one; default none. */
   readonly middleware?: ReadonlyArray<Middleware> | undefined
   /**
@@ -167,7 +162,6 @@ const optionKeys: ReadonlyArray<string> = [
   "success",
   "error",
   "retention",
-  "logs",
   "middleware",
   "logs",
   "version",
