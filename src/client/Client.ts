@@ -25,6 +25,7 @@ import * as Wire from "../nats/Wire.ts"
 import * as Awaiting from "./Awaiting.ts"
 import { type Definition, jobOptionKeys, type JobOptions, route } from "./Definition.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
+import * as Interception from "./Interception.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import * as Journal from "./Journal.ts"
@@ -150,15 +151,17 @@ const make = Effect.gen(function* () {
   const { nats, publisher, reader, subjects } = wire
   const writer = Writer.make(wire, yield* Writer.Patience)
   const awaiting = yield* Awaiting.make(wire)
+  const interception = yield* Interception.make
 
-  const store = (
+  const storeNow = (
     definition: Definition,
     payload: unknown,
     options: JobOptions | undefined,
     timing: Writer.Timing | undefined,
-    before?: (id: JobId) => Effect.Effect<void>,
+    context: Interception.JobContext | undefined,
+    before: ((id: JobId) => Effect.Effect<void>) | undefined,
   ): Effect.Effect<JobId, Writer.EnqueueError> => {
-    const to = route(definition, options)
+    const to = route(definition, options, context)
     if (to instanceof InvalidOptions) return Effect.fail(to)
     const due = timing === undefined ? undefined : writer.dueOf(timing, to.deadline)
     if (due instanceof InvalidOptions) return Effect.fail(due)
@@ -169,6 +172,9 @@ const make = Effect.gen(function* () {
         const stored = Effect.callback<JobId, NatsError>((resume) => {
           publisher.publish(writer.publication(id, to, message, due), (ack) => {
             const failure = Writer.failureOf(ack)
+            if (failure === undefined && interception.isWatched(definition)) {
+              interception.notify(Interception.created(id, definition, to.queue, due), definition)
+            }
             resume(failure === undefined ? Effect.succeed(id) : Effect.fail(failure))
           })
         })
@@ -179,6 +185,34 @@ const make = Effect.gen(function* () {
       },
     )
   }
+
+  /** Through the middleware, if there is any; what it has changed is checked like a caller's word. */
+  const store = (
+    definition: Definition,
+    payload: unknown,
+    options: JobOptions | undefined,
+    timing: Writer.Timing | undefined,
+    before?: (id: JobId) => Effect.Effect<void>,
+  ): Effect.Effect<JobId, Writer.EnqueueError> =>
+    Effect.withFiber((fiber) => {
+      if (!interception.isAround(definition)) {
+        const context = Interception.withTrace(undefined, fiber)
+        return storeNow(definition, payload, options, timing, context, before)
+      }
+      const request = Interception.requestOf(definition, payload, { ...options, ...timing })
+      return interception.enqueue(definition, request, "payload", (changed) =>
+        Effect.withFiber((fiber) => {
+          const context = Interception.checkedContext(changed, fiber)
+          return context instanceof InvalidOptions ? Effect.fail(context) : storeNow(
+            definition,
+            changed.payload,
+            changed.options,
+            changed.options,
+            context,
+            before,
+          )
+        }), true)
+    })
 
   const enqueue: Client["enqueue"] = (definition, payload, options) =>
     Effect.suspend(() => {
@@ -242,8 +276,10 @@ const make = Effect.gen(function* () {
   })
 
   // Without a limit it waits for as long as it takes.
-  const journal = Journal.make(wire, (id) =>
-    Effect.catchTag(awaiting.ended(id, undefined), "AwaitTimedOut", Effect.die))
+  const journal = Journal.make(
+    wire,
+    (id) => Effect.catchTag(awaiting.ended(id, undefined), "AwaitTimedOut", Effect.die),
+  )
 
   const execute: Client["execute"] = (definition, decoders, payload, options) =>
     Effect.flatMap(withinOf(options, executeKeys), (within) =>

@@ -10,10 +10,10 @@ import * as Tracer from "effect/Tracer"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import { maxContextBytes } from "../core/Limits.ts"
-import { show } from "../core/Names.ts"
+import { checkKeys, show } from "../core/Names.ts"
 import { Veto } from "../core/Signal.ts"
 import * as TraceContext from "../core/TraceContext.ts"
-import type { Definition } from "./Definition.ts"
+import { type Definition, jobOptionKeys } from "./Definition.ts"
 import * as Middleware from "./Middleware.ts"
 import type { EnqueueError } from "./Writer.ts"
 
@@ -241,11 +241,51 @@ export const withTrace = (
   return text === undefined ? context : { ...context, [TraceContext.key]: text }
 }
 
+const optionKeys: ReadonlyArray<string> = [...jobOptionKeys, "delay", "at"]
+
+/** What the chain around an enqueue begins with; options of the call itself are not its business. */
+export const requestOf = (
+  { name }: Definition,
+  payload: unknown,
+  options: Readonly<Record<string, unknown>>,
+): Middleware.EnqueueRequest => ({
+  name,
+  payload,
+  options: Object.fromEntries(
+    Object.entries(options).filter(([key, value]) =>
+      value !== undefined && optionKeys.includes(key)
+    ),
+  ),
+  context: {},
+})
+
+/** The context of a job as middleware has left it, with the current span; checks the options' names. */
+export const checkedContext = (
+  { context, options }: Middleware.EnqueueRequest,
+  fiber: Fiber.Fiber<unknown, unknown>,
+): JobContext | undefined | InvalidOptions => {
+  const unknown = checkKeys("options", options, optionKeys)
+  if (unknown !== undefined) return unknown
+  const checked = checkContext(context)
+  return checked instanceof InvalidOptions ? checked : withTrace(checked, fiber)
+}
+
+/** The transition of a job that has just been stored. */
+export const created = (
+  id: JobId,
+  { name }: Definition,
+  queue: string,
+  due: number | undefined,
+): Middleware.Transition =>
+  due === undefined
+    ? { id, name, to: "enqueued", queue }
+    : { id, name, to: "scheduled", queue, due: new Date(due) }
+
 const keys = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 const utf8 = new TextEncoder()
 
 /** Checks a context that middleware has made; an empty one is none. */
-export const checkContext = (context: unknown): JobContext | undefined | InvalidOptions => {
+const checkContext = (context: unknown): JobContext | undefined | InvalidOptions => {
   const refuse = (field: string, value: unknown, reason: string) =>
     new InvalidOptions({ field, value: show(value), reason })
   if (typeof context !== "object" || context === null || Array.isArray(context)) {
