@@ -34,6 +34,8 @@ export interface Publication {
   readonly headers?: string | undefined
   /** How long to keep trying, in ms; default for ever. */
   readonly patience?: number | undefined
+  /** Not repeated when its answer stays away; it is `Unknown` then. Default false. */
+  readonly once?: boolean | undefined
 }
 
 interface Entry {
@@ -75,9 +77,10 @@ class RawHeaders {
 /** Turns ready-made header lines, each ending in CRLF, into headers for the client. */
 export const rawHeaders = (lines: string): MsgHdrs => new RawHeaders(lines) as unknown as MsgHdrs
 
-/** The header lines of a condition on everything under a filter (W1). */
-export const conditionLines = (expected: number, filter: string): string =>
-  `${conditionHeader}: ${expected}\r\n${conditionHeader}-Subject: ${filter}\r\n`
+/** The header lines of a condition on everything under a filter (W1), or on the own subject. */
+export const conditionLines = (expected: number, filter?: string): string =>
+  `${conditionHeader}: ${expected}\r\n` +
+  (filter === undefined ? "" : `${conditionHeader}-Subject: ${filter}\r\n`)
 
 /** A pipelined publisher on one connection. */
 export class Publisher {
@@ -251,7 +254,10 @@ export class Publisher {
   #again(entry: Entry, delay = 0): void {
     if (!this.#outstanding.delete(entry.token)) return
     const now = performance.now()
-    if (now + delay > entry.end) return this.#finish(entry, { _tag: "Unknown" })
+    const unanswered = delay === 0
+    if (now + delay > entry.end || (unanswered && entry.publication.once === true)) {
+      return this.#finish(entry, { _tag: "Unknown" })
+    }
     if (delay === 0) return this.#send(entry, now)
     const timer = setTimeout(() => {
       this.#later.delete(entry)
