@@ -2,9 +2,10 @@
  * One conditional write, as an effect: how everybody but a server's committer moves a job on (W1).
  */
 import * as Effect from "effect/Effect"
+import * as MessagePack from "../core/MessagePack.ts"
 import * as Api from "./Api.ts"
 import { Code, type NatsError, Rejected, Unavailable } from "./errors.ts"
-import type { Publication } from "./Publisher.ts"
+import type { Ack, Publication } from "./Publisher.ts"
 import { newestAtLeader } from "./Reader.ts"
 import { jobsStream } from "./Subjects.ts"
 import type { Wire } from "./Wire.ts"
@@ -15,6 +16,24 @@ export const supersedeLines = (subject: string): string =>
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((byte, index) => byte === b[index])
+
+/** What an answer to a publish means that neither stored it nor found a conflict. */
+export const failureOf = (
+  ack: Ack,
+  subject: string,
+): Effect.Effect<never, NatsError> | undefined => {
+  const operation = `writing ${subject}`
+  switch (ack._tag) {
+    case "Refused": {
+      const { code, description } = ack
+      return Effect.fail(new Rejected({ operation, code, status: 0, description }))
+    }
+    case "Unknown":
+      return Effect.fail(new Unavailable({ operation }))
+    default:
+      return undefined
+  }
+}
 
 /**
  * Publishes under a condition. Gives the sequence it is stored at, or `undefined` when somebody else
@@ -27,30 +46,17 @@ export const publish = (
   publication: Publication & { readonly expected: number },
 ): Effect.Effect<number | undefined, NatsError> =>
   Effect.flatMap(
-    Effect.callback<Effect.Effect<number | undefined, NatsError>>((resume) => {
-      const { subject } = publication
-      wire.publisher.publish(publication, (ack) => {
-        switch (ack._tag) {
-          case "Stored":
-            return resume(Effect.succeed(Effect.succeed(ack.sequence)))
-          case "Conflict":
-            return resume(Effect.succeed(
-              ack.repeated ? ownSequence(wire, partition, publication) : Effect.succeed(undefined),
-            ))
-          case "Refused": {
-            const { code, description } = ack
-            const operation = `writing ${subject}`
-            const refusal = new Rejected({ operation, code, status: 0, description })
-            return resume(Effect.succeed(Effect.fail(refusal)))
-          }
-          case "Unknown":
-            return resume(Effect.succeed(
-              Effect.fail(new Unavailable({ operation: `writing ${subject}` })),
-            ))
-        }
-      })
+    Effect.callback<Ack>((resume) => {
+      wire.publisher.publish(publication, (ack) => resume(Effect.succeed(ack)))
     }),
-    (answer) => answer,
+    (ack) =>
+      failureOf(ack, publication.subject) ?? (
+        ack._tag === "Stored"
+          ? Effect.succeed(ack.sequence)
+          : ack._tag === "Conflict" && ack.repeated
+          ? ownSequence(wire, partition, publication)
+          : Effect.succeed(undefined)
+      ),
   )
 
 const ownSequence = (
@@ -82,3 +88,25 @@ export const remove = (
     Effect.catchTag("Rejected", (error) =>
       error.code === Code.sequenceNotFound ? Effect.void : Effect.fail(error)),
   )
+
+/** Messages that one announcement names. */
+const announced = 1_000
+
+/**
+ * Tells all servers that messages of ready jobs are superseded: who holds one drops it, or interrupts
+ * the attempt that runs for it. A hint: whoever misses it can't write an outcome anyway.
+ */
+export const announceVoid = (
+  { nats, subjects }: Wire,
+  partition: number,
+  sequences: ReadonlyArray<number>,
+): void => {
+  for (let at = 0; at < sequences.length; at += announced) {
+    try {
+      const some = sequences.slice(at, at + announced)
+      nats.connection.publish(subjects.control("void"), MessagePack.encode([partition, some]))
+    } catch {
+      // Without a connection nobody can be told.
+    }
+  }
+}

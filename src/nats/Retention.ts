@@ -143,12 +143,17 @@ export const claim = (wire: Wire, lifeSeconds: number): Effect.Effect<boolean, R
   })
 
 /** How many messages lie under a filter from a sequence on. */
-const countFrom = Effect.fnUntraced(function* (
-  { nats }: Wire,
+export const countFrom: (
+  wire: Wire,
   stream: string,
   filter: string,
   sequence: number,
-): Effect.fn.Return<number, NatsError> {
+) => Effect.Effect<number, NatsError> = Effect.fnUntraced(function* (
+  { nats },
+  stream,
+  filter,
+  sequence,
+) {
   const operation = `counting the messages under ${filter}`
   const { headers } = yield* Api.request(
     nats.connection,

@@ -1,0 +1,95 @@
+/**
+ * The part of the engine that clients and servers share: what ends of jobs mean for others. One per
+ * connection; it looks after batches whose members end in this process.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as JobView from "../nats/JobView.ts"
+import type { Address } from "../nats/Subjects.ts"
+import * as Wire from "../nats/Wire.ts"
+import * as Batches from "./Batches.ts"
+import * as Finish from "./Finish.ts"
+import { Patience } from "./Writer.ts"
+
+/** See the module. */
+export interface Engine extends Finish.Finish {
+  readonly batches: Batches.Batches
+  /** A member of a batch has ended: its batch is looked at soon. */
+  readonly memberEnded: (partition: number, batch: string) => void
+}
+
+/** The engine as a service. */
+export const Engine: Context.Service<Engine, Engine> = Context.Service<Engine>(
+  "portfire/client/Engine",
+)
+
+/** Time in which endings of one batch's members are gathered into one look. */
+const gatherMillis = 20
+/** Time between two looks at a batch of which many members live. */
+const againMillis = 200
+/** How long a batch is looked at after the last of its members ended here: copies are removed then. */
+const lingerMillis = 2_000
+
+interface Looking {
+  /** When a member last ended, on the monotonic clock. */
+  ended: number
+  /** Whether one has ended since the last look began. */
+  again: boolean
+}
+
+const make = Effect.gen(function* () {
+  const wire = yield* Wire.Wire
+  const patience = yield* Patience
+  const runFork = yield* FiberSet.makeRuntime<never>()
+  const looking = new Map<string, Looking>()
+
+  const lookUntilDone = Effect.fnUntraced(function* (id: string, batch: Looking) {
+    let address: Address | undefined
+    do {
+      yield* Effect.sleep(gatherMillis)
+      batch.again = false
+      address ??= (yield* JobView.find(wire, id))?.address
+      if (address === undefined) return
+      const many = yield* batches.look(address)
+      if (!many || performance.now() - batch.ended > lingerMillis) continue
+      yield* Effect.sleep(againMillis)
+      batch.again = true
+    } while (batch.again)
+  })
+
+  const memberEnded: Engine["memberEnded"] = (partition, id) => {
+    const key = `${partition}.${id}`
+    const known = looking.get(key)
+    if (known !== undefined) {
+      known.ended = performance.now()
+      known.again = true
+      return
+    }
+    const batch: Looking = { ended: performance.now(), again: false }
+    looking.set(key, batch)
+    runFork(
+      lookUntilDone(id, batch).pipe(
+        // The alarm of the batch looks again, should this one never come to an end.
+        Effect.retry({
+          while: ({ _tag }) => _tag === "Unavailable",
+          schedule: Schedule.spaced("500 millis"),
+        }),
+        Effect.catch((error) => Effect.logWarning(`looking at batch ${id}: ${error.message}`)),
+        Effect.ensuring(Effect.sync(() => looking.delete(key))),
+      ),
+    )
+  }
+
+  const batches: Batches.Batches = Batches.make(wire, patience, () => finish)
+  const finish: Finish.Finish = Finish.make(wire, patience, {
+    memberEnded,
+    batchCancelled: batches.cancelMembers,
+  })
+  return Engine.of({ ...finish, batches, memberEnded })
+})
+
+/** Provides the engine's shared part on a namespace. */
+export const layer: Layer.Layer<Engine, never, Wire.Wire> = Layer.effect(Engine, make)

@@ -1,0 +1,193 @@
+/**
+ * Moves of jobs that no server holds: the next message of a job, made from the one that counts now.
+ * Each is one publish on the condition of what its author saw (W1), and takes the schedule away that
+ * it supersedes in the same write (W3).
+ */
+import * as Effect from "effect/Effect"
+import * as Envelope from "../core/Envelope.ts"
+import type { FinalState } from "../core/JobState.ts"
+import * as Waits from "../core/Waits.ts"
+import * as Conditional from "../nats/Conditional.ts"
+import type { NatsError } from "../nats/errors.ts"
+import type { JobView } from "../nats/JobView.ts"
+import type { JobMessage } from "../nats/Records.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
+
+/** The next message of a job. */
+export interface Move {
+  readonly to: "ready" | "later" | "retry" | "await" | FinalState
+  readonly subject: string
+  readonly payload: Uint8Array
+  readonly headers: string
+}
+
+/** When a job awaits something that no clock brings. */
+export const never: number = Date.UTC(2200, 0, 1)
+
+/** How long somebody may take to build something before servers look after it, in ms. */
+export const buildMillis = 30_000
+
+/** Lane of the engine's queue on which it looks after jobs that await something. */
+const tickLane = 2
+
+const scheduled: ReadonlySet<string> = new Set(["later", "retry", "await"])
+
+const supersede = ({ stored, subject }: JobMessage, next: string): string =>
+  scheduled.has(subject.state) && stored.subject !== next
+    ? Conditional.supersedeLines(stored.subject)
+    : ""
+
+/** To its queue, to run as soon as a server has a slot. */
+export const ready = (
+  subjects: Subjects.Subjects,
+  message: JobMessage,
+  progress: Envelope.Progress,
+): Move => {
+  const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
+  const subject = subjects.live("ready", queue, lane, message.subject)
+  return {
+    to: "ready",
+    subject,
+    payload: Envelope.live(message.envelope, progress),
+    headers: supersede(message, subject),
+  }
+}
+
+/** To wait for an instant (ms since 1970), as a scheduled job or as one that retries. */
+export const later = (
+  subjects: Subjects.Subjects,
+  message: JobMessage,
+  progress: Envelope.Progress,
+  due: number,
+  state: "later" | "retry" = "later",
+): Move => {
+  const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
+  const subject = subjects.live(state, queue, lane, message.subject)
+  return {
+    to: state,
+    subject,
+    payload: Envelope.live(message.envelope, progress),
+    headers: supersede(message, subject) +
+      Subjects.scheduleLines(due, subjects.live("ready", queue, lane, message.subject)),
+  }
+}
+
+/** Header lines of a job that awaits something: at `tick` a server looks after it. */
+export const awaitLines = (
+  subjects: Subjects.Subjects,
+  job: Subjects.Address,
+  tick: number,
+): string =>
+  Subjects.scheduleLines(tick, subjects.live("ready", Subjects.engineQueue, tickLane, job))
+
+/** To wait for other jobs; a server looks after it at `tick` (ms since 1970). */
+export const awaiting = (
+  subjects: Subjects.Subjects,
+  message: JobMessage,
+  progress: Envelope.Progress,
+  tick: number,
+): Move => {
+  const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
+  const subject = subjects.live("await", queue, lane, message.subject)
+  return {
+    to: "await",
+    subject,
+    payload: Envelope.live(message.envelope, progress),
+    headers: supersede(message, subject) + awaitLines(subjects, message.subject, tick),
+  }
+}
+
+/** To its end, without an attempt. */
+export const ended = (
+  subjects: Subjects.Subjects,
+  message: JobMessage,
+  state: FinalState,
+  outcome: Envelope.Outcome,
+  progress: Envelope.Progress = message.envelope.progress,
+): Move => {
+  const subject = subjects.final(state, message.envelope, message.subject)
+  return {
+    to: state,
+    subject,
+    payload: Envelope.final(message.envelope, progress, outcome),
+    headers: supersede(message, subject),
+  }
+}
+
+/**
+ * What follows for a job from what it waits for: it stays, it is released (at once or after its
+ * delay), or it is cancelled because it can't be met any more.
+ */
+export const settled = (
+  subjects: Subjects.Subjects,
+  message: JobMessage,
+  waits: Waits.Waits,
+  now: number,
+): Move => {
+  const decision = Waits.decide(waits)
+  const { progress } = message.envelope
+  // Who waits for nothing and never did has nothing to remember.
+  const kept = waits.parents.length === 0 && !waits.staged ? undefined : waits
+  switch (decision._tag) {
+    case "Wait":
+      return awaiting(
+        subjects,
+        message,
+        { ...progress, waits },
+        waits.staged && message.subject.group === Subjects.noGroup ? now + buildMillis : never,
+      )
+    case "Cancel":
+      return ended(subjects, message, "cancelled", { ended: now, reason: decision.reason }, {
+        ...progress,
+        waits,
+      })
+    case "Release": {
+      const due = Math.max(now + waits.delay, progress.since ?? 0)
+      const next = { ...progress, waits: kept, since: due }
+      return due > now ? later(subjects, message, next, due) : ready(subjects, message, next)
+    }
+  }
+}
+
+/**
+ * Writes a move on the condition that nothing was written for the job since it was viewed. Gives the
+ * sequence of the new message, `undefined` when somebody was faster.
+ */
+export const write = (
+  wire: Wire,
+  view: JobView,
+  move: Move,
+  patience: number,
+): Effect.Effect<number | undefined, NatsError> => {
+  const { address, newest } = view
+  const { headers, payload, subject } = move
+  const filter = wire.subjects.job(address)
+  return Conditional.publish(wire, address.partition, {
+    subject,
+    payload,
+    headers,
+    filter,
+    expected: newest,
+    patience,
+  })
+}
+
+/** The message that a move has stored, as a reader would meet it. */
+export const storedAs = (
+  { subjects }: Wire,
+  { current }: JobView,
+  { payload, subject, to }: Move,
+  sequence: number,
+  time: number,
+): JobMessage => {
+  const parsed = subjects.parse(subject)
+  const envelope = Envelope.decode(payload)
+  // Both were made here a moment ago.
+  if (parsed === undefined || !Envelope.isEnvelope(envelope)) throw new Error(`no job: ${to}`)
+  return {
+    subject: parsed,
+    stored: { ...current.stored, subject, sequence, time, data: payload },
+    envelope,
+  }
+}
