@@ -9,6 +9,7 @@ import { checkJobName, checkKeys, checkName, show } from "../core/Names.ts"
 import * as Priority from "../core/Priority.ts"
 import * as Retry from "../core/Retry.ts"
 import { millisOf } from "../core/Time.ts"
+import * as Identity from "./Identity.ts"
 import * as LogOptions from "./LogOptions.ts"
 import * as Versions from "./Versions.ts"
 
@@ -51,6 +52,9 @@ export interface JobOptions {
   readonly ttl?: Duration.Input | undefined
 }
 
+/** What can be said of one job. */
+export interface EnqueueOptions extends JobOptions, Identity.IdentityOptions {}
+
 /** A definition as the engine uses it. */
 export interface Definition {
   readonly name: string
@@ -73,6 +77,8 @@ export interface Definition {
   readonly retentionClass: string | undefined
   /** Middleware around its jobs, outermost first; opaque here, since it knows of job options. */
   readonly middleware: ReadonlyArray<unknown>
+  /** How its jobs are unique, if they are. */
+  readonly unique: Identity.DefinitionRules | undefined
   /** The constant beginning of a message without overrides. */
   readonly template: Uint8Array
 }
@@ -96,6 +102,12 @@ export const jobOptionKeys: ReadonlyArray<string> = [
   "timeout",
   "deadline",
   "ttl",
+]
+
+/** Names of all options of one job. */
+export const enqueueOptionKeys: ReadonlyArray<string> = [
+  ...jobOptionKeys,
+  ...Identity.identityKeys,
 ]
 
 const priorityOf = (value: unknown): number | InvalidOptions => {
@@ -156,6 +168,7 @@ export const define = (
     readonly logs?: boolean | LogOptions.LogOptions | undefined
     readonly version?: number | undefined
     readonly migrations?: Versions.Migrations | undefined
+    readonly unique?: Identity.UniqueJobs<never> | undefined
   },
 ): Definition => {
   const orThrow = <A>(value: A | InvalidOptions): A => {
@@ -193,6 +206,7 @@ export const define = (
     retention,
     logs,
     retentionClass,
+    unique: options.unique === undefined ? undefined : orThrow(Identity.define(options.unique)),
     middleware: options.middleware ?? [],
     template: Envelope.template(name, queue, lane, {
       retention: retentionClass,
