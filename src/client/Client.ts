@@ -282,19 +282,21 @@ const make = Effect.gen(function* () {
   )
 
   const execute: Client["execute"] = (definition, decoders, payload, options) =>
-    Effect.flatMap(withinOf(options, executeKeys), (within) =>
-      Effect.flatMap(
+    Effect.flatMap(withinOf(options, executeKeys), (within) => {
+      const { within: _, ...jobOptions } = options ?? {}
+      return Effect.flatMap(
         awaiting.storedAndEnded(
-          (before) => store(definition, payload, options, undefined, before),
+          (before) => store(definition, payload, jobOptions, undefined, before),
           within,
         ),
         (message) => JobOutcome.fromMessage(message, decoders),
-      ))
+      )
+    })
 
   return Client.of({
     enqueue,
     schedule,
-    enqueueMany: EnqueueMany.make(wire, writer),
+    enqueueMany: EnqueueMany.make(wire, writer, interception),
     get: (id) => getWith(id, JobRecord.plainDecoders),
     getWith,
     logs: journal.logs,

@@ -10,6 +10,7 @@ import * as AtomicBatch from "../nats/AtomicBatch.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type { Wire } from "../nats/Wire.ts"
 import { type Definition, jobOptionKeys, type JobOptions, type Route, route } from "./Definition.ts"
+import * as Interception from "./Interception.ts"
 import * as PayloadSource from "./PayloadSource.ts"
 import { type EnqueueError, failureOf, sinceOf, type Timing, type Writer } from "./Writer.ts"
 
@@ -48,9 +49,23 @@ const atomicPage = { jobs: maxAtomicBatch + 1, bytes: Number.POSITIVE_INFINITY }
 
 const optionKeys: ReadonlyArray<string> = [...jobOptionKeys, "atomic", "delay", "at"]
 
+/** Where and when a job goes. */
+interface Way {
+  readonly to: Route
+  readonly due: number | undefined
+}
+
+/** What the jobs of a call have in common. */
+interface Plan extends Way {
+  readonly definition: Definition
+  readonly options: EnqueueManyOptions
+}
+
 interface Page {
   readonly ids: ReadonlyArray<JobId>
   readonly messages: ReadonlyArray<Uint8Array>
+  /** Of each job, where middleware may send each another way. */
+  readonly ways: ReadonlyArray<Way> | undefined
 }
 
 /** What became of a page. */
@@ -63,6 +78,7 @@ interface StoredPage {
 export const make = (
   wire: Wire,
   writer: Writer,
+  interception: Interception.Interception,
 ): (
   definition: Definition,
   payloads: PayloadSource.Payloads<unknown>,
@@ -71,39 +87,90 @@ export const make = (
   /** Reads and encodes a page, an empty one at the end: all is checked before any is stored. */
   const nextPage = Effect.fnUntraced(function* (
     source: PayloadSource.PayloadSource,
-    definition: Definition,
-    template: Uint8Array,
-    since: number | undefined,
+    plan: Plan,
     offset: number,
     most: { readonly jobs: number; readonly bytes: number },
   ) {
+    const { definition, due, to } = plan
+    if (interception.isAround(definition)) return yield* nextAsked(source, plan, offset, most)
+    const since = sinceOf(to, due)
     const messages: Array<Uint8Array> = []
     let bytes = 0
     while (messages.length < most.jobs && bytes < most.bytes) {
       const field = `payload[${offset + messages.length}]`
       const item = yield* source.next(field)
       if (item.done === true) break
-      const message = yield* writer.encode(definition, template, item.value, field, since)
+      const message = yield* writer.encode(definition, to.template, item.value, field, since)
       messages.push(message)
       bytes += message.length
     }
-    return { ids: messages.map(() => writer.newId()), messages }
+    return { ids: messages.map(() => writer.newId()), messages, ways: undefined }
   })
 
+  /** The same through the middleware, which is asked about each job. */
+  const nextAsked = Effect.fnUntraced(function* (
+    source: PayloadSource.PayloadSource,
+    { definition, options }: Plan,
+    offset: number,
+    most: { readonly jobs: number; readonly bytes: number },
+  ) {
+    const ids: Array<JobId> = []
+    const messages: Array<Uint8Array> = []
+    const ways: Array<Way> = []
+    let bytes = 0
+    while (ids.length < most.jobs && bytes < most.bytes) {
+      const field = `payload[${offset + ids.length}]`
+      const item = yield* source.next(field)
+      if (item.done === true) break
+      let message: Uint8Array = new Uint8Array(0)
+      let way: Way | undefined
+      const request = Interception.requestOf(definition, item.value, { ...options })
+      const last: Interception.Next = Effect.fnUntraced(function* (changed) {
+        const context = yield* Effect.withFiberSucceed((fiber) =>
+          Interception.checkedContext(changed, fiber)
+        )
+        if (context instanceof InvalidOptions) return yield* context
+        const to = route(definition, changed.options, context)
+        if (to instanceof InvalidOptions) return yield* to
+        const due = writer.dueOf(changed.options, to.deadline)
+        if (due instanceof InvalidOptions) return yield* due
+        if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
+        const { payload } = changed
+        message = yield* writer.encode(definition, to.template, payload, field, sinceOf(to, due))
+        way = { to, due }
+        return writer.newId()
+      })
+      ids.push(yield* interception.enqueue(definition, request, field, last, false))
+      messages.push(message)
+      ways.push(way as Way)
+      bytes += message.length
+    }
+    return { ids, messages, ways }
+  })
+
+  const publicationOf = ({ ids, messages, ways }: Page, index: number, plan: Plan) => {
+    const { due, to } = ways?.[index] ?? plan
+    return writer.publication(ids[index] as JobId, to, messages[index] as Uint8Array, due)
+  }
+
+  const told = ({ ids, ways }: Page, index: number, plan: Plan): void => {
+    const { definition } = plan
+    if (!interception.isWatched(definition)) return
+    const { due, to } = ways?.[index] ?? plan
+    const created = Interception.created(ids[index] as JobId, definition, to.queue, due)
+    interception.notify(created, definition)
+  }
+
   /** Stores a page in the pipeline. */
-  const storePage = (
-    page: Page,
-    to: Route,
-    due: number | undefined,
-  ): Effect.Effect<StoredPage> =>
+  const storePage = (page: Page, plan: Plan): Effect.Effect<StoredPage> =>
     Effect.callback((resume) => {
       const failures = new Map<number, NatsError>()
       let left = page.ids.length
-      for (const [index, id] of page.ids.entries()) {
-        const message = page.messages[index] as Uint8Array
-        wire.publisher.publish(writer.publication(id, to, message, due), (ack) => {
+      for (let index = 0; index < page.ids.length; index++) {
+        wire.publisher.publish(publicationOf(page, index, plan), (ack) => {
           const failure = failureOf(ack)
-          if (failure !== undefined) failures.set(index, failure)
+          if (failure === undefined) told(page, index, plan)
+          else failures.set(index, failure)
           if (--left > 0) return
           const stored = page.ids.filter((_, at) => !failures.has(at))
           const [first] = failures.values()
@@ -114,16 +181,18 @@ export const make = (
 
   const storeAtomically = (
     page: Page,
-    to: Route,
-    due: number | undefined,
+    plan: Plan,
     ids: Array<JobId>,
   ): Effect.Effect<void, NatsError> => {
     const batch = page.ids.map((messageId, index) => ({
-      ...writer.publication(messageId, to, page.messages[index] as Uint8Array, due),
+      ...publicationOf(page, index, plan),
       messageId,
     }))
     return Effect.map(AtomicBatch.publish(wire.nats.connection, batch, writer.patience), () => {
-      for (const id of page.ids) ids.push(id)
+      for (const [index, id] of page.ids.entries()) {
+        ids.push(id)
+        told(page, index, plan)
+      }
     })
   }
 
@@ -136,7 +205,10 @@ export const make = (
   return Effect.fnUntraced(function* (definition, payloads, options = {}) {
     const unknown = checkKeys("options", options, optionKeys)
     if (unknown !== undefined) return yield* unknown
-    const to = route(definition, options)
+    const context = yield* Effect.withFiberSucceed((fiber) =>
+      Interception.withTrace(undefined, fiber)
+    )
+    const to = route(definition, options, context)
     if (to instanceof InvalidOptions) return yield* to
     const due = writer.dueOf(options, to.deadline)
     if (due instanceof InvalidOptions) return yield* due
@@ -157,6 +229,7 @@ export const make = (
     }
     if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
     const source = PayloadSource.make(definition.name, payloads)
+    const plan: Plan = { definition, options, to, due }
     const ids: Array<JobId> = []
     const storing: Array<Fiber.Fiber<StoredPage>> = []
     /** Takes what became of pages in their order, whichever was settled first. */
@@ -171,21 +244,20 @@ export const make = (
     })
     const storeAll = Effect.gen(function* () {
       const most = atomic ? atomicPage : ordinaryPage
-      const since = sinceOf(to, due)
       for (let offset = 0;;) {
-        const page = yield* nextPage(source, definition, to.template, since, offset, most)
+        const page = yield* nextPage(source, plan, offset, most)
         const { length } = page.ids
         if (length === 0) break
         if (atomic && length > maxAtomicBatch) return yield* tooManyAtOnce
         offset += length
         if (atomic) {
-          yield* storeAtomically(page, to, due, ids)
+          yield* storeAtomically(page, plan, ids)
           break
         }
         // One page is encoded while two are on their way; never more are in memory.
         yield* settle(1)
         storing.push(
-          yield* Effect.forkChild(storePage(page, to, due), { startImmediately: true }),
+          yield* Effect.forkChild(storePage(page, plan), { startImmediately: true }),
         )
       }
       yield* settle(0)
