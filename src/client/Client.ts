@@ -283,7 +283,8 @@ const make = Effect.gen(function* () {
 
   const execute: Client["execute"] = (definition, decoders, payload, options) =>
     Effect.flatMap(withinOf(options, executeKeys), (within) => {
-      const { within: _, ...jobOptions } = options ?? {}
+      const { within: _, ...rest } = options ?? {}
+      const jobOptions = options === undefined ? undefined : rest
       return Effect.flatMap(
         awaiting.storedAndEnded(
           (before) => store(definition, payload, jobOptions, undefined, before),
