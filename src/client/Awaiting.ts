@@ -12,7 +12,8 @@ import type * as Scope from "effect/Scope"
 import type { JobId } from "../core/JobId.ts"
 import { type NatsError, Unavailable } from "../nats/errors.ts"
 import * as Notices from "../nats/Notices.ts"
-import { newestAtLeader, type StoredMessage } from "../nats/Reader.ts"
+import * as JobView from "../nats/JobView.ts"
+import type { StoredMessage } from "../nats/Reader.ts"
 import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
@@ -52,7 +53,8 @@ export interface Awaiting {
 /** A job that somebody waits for. */
 interface Entry {
   readonly id: JobId
-  readonly address: Subjects.Address
+  /** Where it is read; a member of a batch is found only by a search. */
+  address: Subjects.Address
   /** Who is told of the end. Nothing is read while nobody is, since the job may not be stored yet. */
   readonly waiters: Set<(end: End) => void>
   /** How many have opened it and not closed it. */
@@ -118,21 +120,26 @@ export const make: (wire: Wire) => Effect.Effect<Awaiting, never, Scope.Scope> =
       return final
     }
 
-    const askLeader = (entry: Entry, stream: string): Effect.Effect<void> =>
-      Effect.match(newestAtLeader(nats.connection, stream, subjects.job(entry.address)), {
+    /** Looks for it everywhere, as the leader knows it. */
+    const search = (entry: Entry, missing: boolean): Effect.Effect<void> =>
+      Effect.match(JobView.find(wire, entry.id), {
+        // What NATS can't answer now is asked again with the next read.
         onFailure: () => {},
-        onSuccess: (newest) => {
-          if (newest !== undefined) decides(entry, [newest])
-          else finish(entry, Effect.fail(new JobNotFound({ id: entry.id })))
+        onSuccess: (view) => {
+          if (view !== undefined) {
+            entry.address = view.address
+            decides(entry, [view.current.stored])
+          } else if (missing) finish(entry, Effect.fail(new JobNotFound({ id: entry.id })))
         },
       })
 
     const read = Effect.fnUntraced(function* (partition: number, some: ReadonlyArray<Entry>) {
       const stream = Subjects.jobsStream(subjects.namespace, partition)
-      const doubtful = new Set<Entry>()
+      const lagging = new Set<Entry>()
+      const missing = new Set<Entry>()
       for (const entry of some) {
         // The record is at the leader by then, but maybe not yet at the replica that answers.
-        if (entry.noticed && replicated) doubtful.add(entry)
+        if (entry.noticed && replicated) lagging.add(entry)
         entry.noticed = false
       }
       const found = yield* reader.newest(stream, some.map(({ address }) => subjects.job(address)))
@@ -145,10 +152,11 @@ export const make: (wire: Wire) => Effect.Effect<Awaiting, never, Scope.Scope> =
       }
       for (const entry of some) {
         const messages = byId.get(entry.id)
-        if (messages === undefined) doubtful.add(entry)
-        else if (decides(entry, messages)) doubtful.delete(entry)
+        if (messages === undefined) missing.add(entry)
+        else if (decides(entry, messages)) lagging.delete(entry)
       }
-      yield* Effect.forEach(doubtful, (entry) => askLeader(entry, stream), {
+      const doubtful = new Set([...lagging, ...missing])
+      yield* Effect.forEach(doubtful, (entry) => search(entry, missing.has(entry)), {
         concurrency: 8,
         discard: true,
       })
@@ -241,7 +249,7 @@ export const make: (wire: Wire) => Effect.Effect<Awaiting, never, Scope.Scope> =
       if (entry === undefined) {
         entry = {
           id,
-          address: Subjects.addressOf(id),
+          address: Subjects.addressOf(id, wire.partitions),
           waiters: new Set(),
           users: 0,
           announced: false,

@@ -29,7 +29,7 @@ type AwaitTags =
   | "Rejected"
   | "AwaitTimedOut"
 type OutcomeTags = AwaitTags | "JobFailed" | "JobCancelled"
-type ExecuteTags = OutcomeTags | "InvalidPayload" | "PayloadTooLarge" | "TopologyConflict"
+type ExecuteTags = OutcomeTags | Client.EnqueueError["_tag"]
 
 /** The result and the typed error are those of the definition. */
 export const executing = (): void => {
