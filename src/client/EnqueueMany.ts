@@ -10,6 +10,7 @@ import * as AtomicBatch from "../nats/AtomicBatch.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type { Wire } from "../nats/Wire.ts"
 import { type Definition, jobOptionKeys, type JobOptions, type Route, route } from "./Definition.ts"
+import * as Identity from "./Identity.ts"
 import * as Interception from "./Interception.ts"
 import * as PayloadSource from "./PayloadSource.ts"
 import { type EnqueueError, failureOf, sinceOf, type Timing, type Writer } from "./Writer.ts"
@@ -203,7 +204,8 @@ export const make = (
   })
 
   return Effect.fnUntraced(function* (definition, payloads, options = {}) {
-    const unknown = checkKeys("options", options, optionKeys)
+    const unknown = Identity.refuse(definition, options, "enqueueMany") ??
+      checkKeys("options", options, optionKeys)
     if (unknown !== undefined) return yield* unknown
     const context = yield* Effect.withFiberSucceed((fiber) =>
       Interception.withTrace(undefined, fiber)

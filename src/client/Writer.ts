@@ -17,6 +17,7 @@ import * as Subjects from "../nats/Subjects.ts"
 import type { TopologyConflict } from "../nats/Topology.ts"
 import type { Wire } from "../nats/Wire.ts"
 import type { Definition, Route } from "./Definition.ts"
+import type { JobExists } from "./Existing.ts"
 import type { EnqueueVetoed, MiddlewareFailed } from "./MiddlewareErrors.ts"
 
 /** How long a caller waits for NATS before storing a job fails as `Unavailable`, in milliseconds. */
@@ -31,6 +32,7 @@ export type EnqueueError =
   | InvalidPayload
   | PayloadTooLarge
   | TopologyConflict
+  | JobExists
   | NatsError
   | EnqueueVetoed
   | MiddlewareFailed
@@ -47,6 +49,8 @@ export interface Writer {
   readonly patience: number
   /** A new job's id; partitions take turns. */
   readonly newId: () => JobId.JobId
+  /** A new job's id in a partition. */
+  readonly newIdIn: (partition: number) => JobId.JobId
   /**
    * Encodes a payload into a job's message; finished at once for ordinary schemas. `since` is when
    * the job becomes ready, which a job with a time to live must know unless that is now.
@@ -111,6 +115,7 @@ export const make = (wire: Wire, patience: number): Writer => {
   return {
     patience,
     newId: () => nextId(turn = (turn + 1) % wire.partitions),
+    newIdIn: nextId,
     encode: (definition, template, payload, field, since) =>
       Effect.flatMapEager(
         Effect.mapErrorEager(
@@ -133,7 +138,7 @@ export const make = (wire: Wire, patience: number): Writer => {
         },
       ),
     publication: (id, { lane, queue }, payload, due) => {
-      const partition = wire.partitions === 1 ? 0 : JobId.partitionOf(id)
+      const partition = wire.partitions === 1 ? 0 : JobId.partitionIn(id, wire.partitions)
       const job = { partition, group: Subjects.noGroup, id }
       const ready = subjects.live("ready", queue, lane, job)
       const filter = subjects.job(job)
