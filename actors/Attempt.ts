@@ -10,7 +10,7 @@ import type { Wire } from "../src/nats/Wire.ts"
 import { describe, type Ending } from "../src/core/Attempt.ts"
 import { maxMessageLength, payloadLimit } from "../src/core/Limits.ts"
 import { fromLane } from "../src/core/Priority.ts"
-import { Discard, Snooze } from "../src/core/Signal.ts"
+import { Discard, Snooze, Veto } from "../src/core/Signal.ts"
 import { rfc3339 } from "../src/core/Time.ts"
 import type { Delivery } from "./Delivery.ts"
 import { RunningJob } from "./Journal.ts"
@@ -82,6 +82,9 @@ const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effec
   const error = Cause.squash(cause)
   if (error instanceof Discard) {
     return Effect.succeed({ ending: "discarded", message: error.reason.slice(0, maxMessageLength) })
+  }
+  if (error instanceof Veto) {
+    return Effect.succeed({ ending: "vetoed", message: error.reason.slice(0, maxMessageLength) })
   }
   if (error instanceof Snooze) return Effect.succeed({ ending: "snoozed", snooze: error.millis })
   if (Cause.hasFails(cause)) return fail(handler, error)

@@ -165,6 +165,8 @@ export class Journal {
   }
 }
 
+const noContext: CurrentJob["context"] = {}
+
 /** The job of an attempt as its handler sees it; opens the journal when something is written. */
 export class RunningJob implements CurrentJob {
   readonly id: string
@@ -174,6 +176,7 @@ export class RunningJob implements CurrentJob {
   readonly queue: string
   readonly priority: Priority
   readonly created: Date
+  readonly context: Readonly<Record<string, string>>
   readonly started: Date
   readonly server: string
   readonly #delivery: Delivery
@@ -189,6 +192,7 @@ export class RunningJob implements CurrentJob {
     this.queue = subject.queue
     this.priority = fromLane(envelope.lane)
     this.created = new Date(envelope.created)
+    this.context = envelope.options.context ?? noContext
     this.started = new Date(delivery.started)
     this.server = server
     this.#delivery = delivery

@@ -21,6 +21,7 @@ import { randomBytes } from "node:crypto"
 import { hostname } from "node:os"
 import process from "node:process"
 import { Client, layer as clientLayer } from "../src/client/Client.ts"
+import * as Interception from "../src/client/Interception.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
@@ -37,6 +38,7 @@ import { withLogger } from "./Journal.ts"
 import type { IntensityExceeded, StartFailed } from "./kit/errors.ts"
 import * as Report from "./kit/Report.ts"
 import * as Supervisor from "./kit/Supervisor.ts"
+import * as Observing from "./Observing.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Presence from "./Presence.ts"
 import * as QueueSupervisor from "./QueueSupervisor.ts"
@@ -80,16 +82,14 @@ const runtime = (): string => {
 const readyHandlers = (
   context: Context.Context<never>,
   client: Client,
+  interception: Interception.Interception,
 ): ReadonlyMap<string, ReadyHandler> | DuplicateJob => {
   const handlers = new Map<string, ReadyHandler>()
   for (const { context: services, definition, run } of handlersIn(context)) {
     if (handlers.has(definition.name)) return new DuplicateJob({ job: definition.name })
-    const context = Context.add(services, Client, client) as Context.Context<never>
-    handlers.set(definition.name, {
-      definition,
-      run,
-      context: withLogger(context, definition),
-    })
+    const own = Context.add(services, Client, client) as Context.Context<never>
+    const handler = { definition, run, context: withLogger(own, definition) }
+    handlers.set(definition.name, Observing.observed(handler, interception, context))
   }
   return handlers
 }
@@ -110,14 +110,20 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   if (resolved instanceof InvalidOptions) return yield* resolved
   const wire = yield* Wire.Wire
   const client = yield* Client
-  const handlers = readyHandlers(yield* Effect.context<never>(), client)
+  const interception = yield* Interception.make
+  const handlers = readyHandlers(yield* Effect.context<never>(), client, interception)
   if (handlers instanceof DuplicateJob) return yield* handlers
   const id = idOf(resolved.name)
   const pools = new Map<string, Pool>()
   const isolation = new Isolation()
   const interest = new Interest.Interest((client, ids) => Notices.notify(wire, client, ids))
   const context = yield* Effect.context<never>()
-  const emit = harmless(resolved.onEvent, context)
+  const observer = harmless(resolved.onEvent, context)
+  const tell = Observing.tellTransitions(interception, handlers)
+  const emit: Emit = (event) => {
+    tell(event)
+    observer(event)
+  }
   const onReport: Report.Observer = (report) => {
     emit({ _tag: "Supervision", report })
     if (Report.isTrouble(report)) {

@@ -9,11 +9,17 @@ import * as Expiry from "../src/core/Expiry.ts"
 import { maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
 import { millisOf } from "../src/core/Time.ts"
+import { engineQueue } from "../src/nats/Subjects.ts"
 import * as Attempt from "./Attempt.ts"
 import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
+import { stepName } from "./EngineHandlers.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Transition from "../src/client/Transition.ts"
+
+/** Whether the alarm of a job that awaits something has fired. */
+const isStep = ({ envelope, subject }: Delivery): boolean =>
+  subject.queue === engineQueue && !envelope.name.startsWith("_")
 
 /** The workers of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>
@@ -47,6 +53,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
           },
         )
       }
+      // What waits for something is looked after, whoever knows its name.
+      if (isStep(delivery)) return undefined
       const expired = Expiry.expiredAt(envelope, clock, lost)
       if (expired !== undefined) {
         const { reason, state } = expired
@@ -136,6 +144,14 @@ export const start = (pool: Pool): ChildSpec.Start =>
       }
       if (ending === "snoozed") return again("snoozed", ended.snooze ?? 0)
       if (ending === "discarded") return failed(message)
+      if (ending === "vetoed") {
+        return Transition.final(subjects, delivery, "cancelled", {
+          ended: now,
+          attempt,
+          counts: false,
+          reason: message,
+        })
+      }
       try {
         const delay = retryAfter(delivery, handler, ended)
         return delay === undefined ? failed(message) : again("retrying", delay)
@@ -179,12 +195,14 @@ export const start = (pool: Pool): ChildSpec.Start =>
         delivery.fiber = undefined
         delivery.journal?.end()
         const ended = Attempt.readExit(exit)
-        settle(
-          delivery,
-          ended === undefined
-            ? Transition.giveBack(subjects, delivery, "returned", { begun: true })
-            : transitionOf(delivery, handler, ended),
-        )
+        if (delivery.voided) pool.meet(delivery)
+        else if (ended === undefined) {
+          settle(
+            delivery,
+            Transition.giveBack(subjects, delivery, "returned", { begun: true }),
+          )
+        } else if (handler.silent === true && ended.ending === "succeeded") pool.release(delivery)
+        else settle(delivery, transitionOf(delivery, handler, ended))
         isolation.leave(delivery)
         dispatch()
         pool.onRoom()
@@ -227,7 +245,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
             pool.checkAgain(delivery)
             continue
           }
-          const handler = handlers.get(delivery.envelope.name)
+          const handler = handlers.get(isStep(delivery) ? stepName : delivery.envelope.name)
           if (handler !== undefined) begin(delivery, handler)
           at = 0
         }

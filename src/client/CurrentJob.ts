@@ -20,6 +20,8 @@ export interface CurrentJob {
   readonly priority: Priority
   /** When it was created. */
   readonly created: Date
+  /** What travelled with it: what middleware put there, and the trace it belongs to. */
+  readonly context: Readonly<Record<string, string>>
   /** When this attempt began. */
   readonly started: Date
   /** Id of the server that runs it. */
