@@ -15,7 +15,7 @@ import { newestAtLeader } from "../nats/Reader.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as Existing from "./Existing.ts"
-import { type OnConflict, onConflictOf } from "./Identity.ts"
+import { type IdentityOptions, type OnConflict, onConflictOf, type Unique } from "./Identity.ts"
 
 /** A chosen id, checked. */
 export interface Request {
@@ -23,16 +23,30 @@ export interface Request {
   readonly onConflict: OnConflict
 }
 
-/** Checks an id and what is to happen when it is taken. */
-export const check = (id: unknown, onConflict: unknown): Request | InvalidOptions => {
+/** The id that a call chose, checked; `undefined` when it chose none. */
+export const requestOf = (
+  options: IdentityOptions | undefined,
+  definition: Unique,
+): Request | undefined | InvalidOptions => {
+  const { id, onConflict, unique = definition.unique } = options ?? {}
+  if (id === undefined) {
+    const reason = "it says what happens when a chosen id is taken; unique has its own"
+    return onConflict === undefined
+      ? undefined
+      : new InvalidOptions({ field: "onConflict", value: show(onConflict), reason })
+  }
+  if (unique !== undefined) {
+    const reason = "a unique job has an id that the engine makes: its key decides where it lies"
+    return new InvalidOptions({ field: "id", value: show(id), reason })
+  }
   const illegal = checkName("id", id)
   if (illegal !== undefined) return illegal
-  if (JobId.isEngineId(id as string)) {
+  if (JobId.isEngineId(id)) {
     const reason = "it has the form of the ids that the engine makes: 26 characters of base 32"
     return new InvalidOptions({ field: "id", value: show(id), reason })
   }
   const policy = onConflictOf("onConflict", onConflict)
-  return policy instanceof InvalidOptions ? policy : { id: id as string, onConflict: policy }
+  return policy instanceof InvalidOptions ? policy : { id, onConflict: policy }
 }
 
 /** Stores a job under the id, unless there is one. */

@@ -23,16 +23,29 @@ import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
 import * as Awaiting from "./Awaiting.ts"
-import { type Definition, jobOptionKeys, type JobOptions, route } from "./Definition.ts"
+import * as ChosenId from "./ChosenId.ts"
+import {
+  type Definition,
+  enqueueOptionKeys,
+  type EnqueueOptions,
+  type JobOptions,
+  type Route,
+  route,
+} from "./Definition.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
+import * as Inspect from "./Inspect.ts"
+import type { NewJob, Submitted } from "./Existing.ts"
 import * as Interception from "./Interception.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import * as Journal from "./Journal.ts"
 import { findRunning } from "./Running.ts"
+import * as Unique from "./Unique.ts"
 import * as Writer from "./Writer.ts"
 
+export type * from "./Inspect.ts"
 export type { EnqueueError } from "./Writer.ts"
+export { JobExists, type Submitted } from "./Existing.ts"
 export { type EnqueueManyOptions, PartlyEnqueued, type Payloads } from "./EnqueueMany.ts"
 
 /** When a job is to run: after a delay, or at an instant. One of the two. */
@@ -63,18 +76,24 @@ export type OutcomeError = AwaitError | JobOutcome.JobFailed | JobOutcome.JobCan
 export type OutcomeDecoders<A, E> = Pick<JobRecord.Decoders<unknown, A, E>, "success" | "error">
 
 /** Stores and reads jobs, and waits for their ends. */
-export interface Client {
+export interface Client extends Inspect.Inspect {
   /** Stores a job that is ready to run, and gives its id. */
   readonly enqueue: (
     definition: Definition,
     payload: unknown,
-    options?: JobOptions,
+    options?: EnqueueOptions,
   ) => Effect.Effect<JobId, Writer.EnqueueError>
+  /** Stores a job, for now or for later, and tells whether it is new. */
+  readonly submit: (
+    definition: Definition,
+    payload: unknown,
+    options?: EnqueueOptions & Writer.Timing,
+  ) => Effect.Effect<Submitted, Writer.EnqueueError>
   /** Stores a job that becomes ready later. */
   readonly schedule: (
     definition: Definition,
     payload: unknown,
-    options: JobOptions & When,
+    options: EnqueueOptions & When,
   ) => Effect.Effect<JobId, Writer.EnqueueError>
   /** Stores any number of jobs of one definition in bounded memory. */
   readonly enqueueMany: (
@@ -123,7 +142,7 @@ export interface Client {
     definition: Definition,
     decoders: OutcomeDecoders<A, E>,
     payload: unknown,
-    options?: JobOptions & AwaitOptions,
+    options?: EnqueueOptions & AwaitOptions,
   ) => Effect.Effect<A, E | Writer.EnqueueError | OutcomeError>
 }
 
@@ -132,8 +151,18 @@ export const Client: Context.Service<Client, Client> = Context.Service<Client>(
   "portfire/client/Client",
 )
 
-const scheduleKeys: ReadonlyArray<string> = [...jobOptionKeys, "delay", "at"]
-const executeKeys: ReadonlyArray<string> = [...jobOptionKeys, "within"]
+const scheduleKeys: ReadonlyArray<string> = [...enqueueOptionKeys, "delay", "at"]
+const executeKeys: ReadonlyArray<string> = [...enqueueOptionKeys, "within"]
+
+/** What a call wants beside storing its job. */
+interface Call {
+  /** Its options, of which middleware doesn't see the job's identity. */
+  readonly options: EnqueueOptions | undefined
+  /** Run before the job is published. */
+  readonly before?: ((id: JobId) => Effect.Effect<void>) | undefined
+  /** Told whether the job is new. */
+  readonly tell?: ((submitted: Submitted) => void) | undefined
+}
 
 /** Milliseconds of a time to wait; `undefined` for as long as it takes. */
 const withinOf = (
@@ -146,6 +175,11 @@ const withinOf = (
   return within instanceof InvalidOptions ? Effect.fail(within) : Effect.succeed(within)
 }
 
+const hasIdentity = (definition: Definition, options: EnqueueOptions | undefined): boolean =>
+  definition.unique !== undefined ||
+  (options !== undefined && (options.id !== undefined || options.unique !== undefined ||
+    options.onConflict !== undefined))
+
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
   const { nats, publisher, reader, subjects } = wire
@@ -153,13 +187,50 @@ const make = Effect.gen(function* () {
   const awaiting = yield* Awaiting.make(wire)
   const interception = yield* Interception.make
 
+  /** Stores a job whose id the caller chose, or that is unique. */
+  const storeIdentified = Effect.fnUntraced(function* (
+    definition: Definition,
+    payload: unknown,
+    to: Route,
+    message: Uint8Array,
+    due: number | undefined,
+    { before, options, tell }: Call,
+  ): Effect.fn.Return<JobId, Writer.EnqueueError> {
+    const chosen = ChosenId.requestOf(options, definition)
+    if (chosen instanceof InvalidOptions) return yield* chosen
+    const job: NewJob = {
+      route: to,
+      message,
+      due,
+      publication: (id, message) => writer.publication(id, to, message, due),
+    }
+    const ready = writer.knowsQueue(to.queue) ? Effect.void : writer.ensureQueue(to.queue)
+    let submitted: Submitted
+    if (chosen !== undefined) {
+      yield* ready
+      submitted = yield* ChosenId.submit(wire, chosen, job, writer.patience)
+    } else {
+      const request = yield* Unique.requestOf(wire, definition, options?.unique, payload)
+      yield* ready
+      const id = writer.newIdIn(request.key.partition)
+      if (before !== undefined) yield* before(id)
+      submitted = yield* Unique.submit(wire, request, id, job, writer.patience)
+    }
+    const { created, id } = submitted
+    if (created && interception.isWatched(definition)) {
+      interception.notify(Interception.created(id, definition, to.queue, due), definition)
+    }
+    tell?.(submitted)
+    return id
+  })
+
   const storeNow = (
     definition: Definition,
     payload: unknown,
     options: JobOptions | undefined,
     timing: Writer.Timing | undefined,
     context: Interception.JobContext | undefined,
-    before: ((id: JobId) => Effect.Effect<void>) | undefined,
+    call: Call,
   ): Effect.Effect<JobId, Writer.EnqueueError> => {
     const to = route(definition, options, context)
     if (to instanceof InvalidOptions) return Effect.fail(to)
@@ -168,6 +239,10 @@ const make = Effect.gen(function* () {
     return Effect.flatMapEager(
       writer.encode(definition, to.template, payload, "payload", Writer.sinceOf(to, due)),
       (message): Effect.Effect<JobId, Writer.EnqueueError> => {
+        if (hasIdentity(definition, call.options)) {
+          return storeIdentified(definition, payload, to, message, due, call)
+        }
+        const { before, tell } = call
         const id = writer.newId()
         const stored = Effect.callback<JobId, NatsError>((resume) => {
           publisher.publish(writer.publication(id, to, message, due), (ack) => {
@@ -175,6 +250,7 @@ const make = Effect.gen(function* () {
             if (failure === undefined && interception.isWatched(definition)) {
               interception.notify(Interception.created(id, definition, to.queue, due), definition)
             }
+            if (failure === undefined) tell?.({ id, created: true })
             resume(failure === undefined ? Effect.succeed(id) : Effect.fail(failure))
           })
         })
@@ -190,14 +266,15 @@ const make = Effect.gen(function* () {
   const store = (
     definition: Definition,
     payload: unknown,
-    options: JobOptions | undefined,
+    options: EnqueueOptions | undefined,
     timing: Writer.Timing | undefined,
-    before?: (id: JobId) => Effect.Effect<void>,
+    more: Omit<Call, "options"> = {},
   ): Effect.Effect<JobId, Writer.EnqueueError> =>
     Effect.withFiber((fiber) => {
+      const call: Call = { ...more, options }
       if (!interception.isAround(definition)) {
         const context = Interception.withTrace(undefined, fiber)
-        return storeNow(definition, payload, options, timing, context, before)
+        return storeNow(definition, payload, options, timing, context, call)
       }
       const request = Interception.requestOf(definition, payload, { ...options, ...timing })
       return interception.enqueue(definition, request, "payload", (changed) =>
@@ -209,7 +286,7 @@ const make = Effect.gen(function* () {
             changed.options,
             changed.options,
             context,
-            before,
+            call,
           )
         }), true)
     })
@@ -218,7 +295,7 @@ const make = Effect.gen(function* () {
     Effect.suspend(() => {
       const unknown = options === undefined
         ? undefined
-        : checkKeys("options", options, jobOptionKeys)
+        : checkKeys("options", options, enqueueOptionKeys)
       return unknown === undefined
         ? store(definition, payload, options, undefined)
         : Effect.fail(unknown)
@@ -233,6 +310,19 @@ const make = Effect.gen(function* () {
         return Effect.fail(new InvalidOptions({ field: "delay", value: "undefined", reason }))
       }
       return store(definition, payload, options, options)
+    })
+
+  const submit: Client["submit"] = (definition, payload, options = {}) =>
+    Effect.suspend(() => {
+      const refused = checkKeys("options", options, scheduleKeys)
+      if (refused !== undefined) return Effect.fail(refused)
+      let submitted: Submitted | undefined
+      const tell = (told: Submitted) => void (submitted = told)
+      return Effect.map(
+        store(definition, payload, options, options, { tell }),
+        // A middleware that answers by itself has stored nothing.
+        (id) => submitted ?? { id, created: false },
+      )
     })
 
   const findMessages = (id: JobId) => {
@@ -287,7 +377,7 @@ const make = Effect.gen(function* () {
       const jobOptions = options === undefined ? undefined : rest
       return Effect.flatMap(
         awaiting.storedAndEnded(
-          (before) => store(definition, payload, jobOptions, undefined, before),
+          (before) => store(definition, payload, jobOptions, undefined, { before }),
           within,
         ),
         (message) => JobOutcome.fromMessage(message, decoders),
@@ -295,7 +385,9 @@ const make = Effect.gen(function* () {
     })
 
   return Client.of({
+    ...Inspect.make(wire),
     enqueue,
+    submit,
     schedule,
     enqueueMany: EnqueueMany.make(wire, writer, interception),
     get: (id) => getWith(id, JobRecord.plainDecoders),

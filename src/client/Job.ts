@@ -48,6 +48,7 @@ import {
   type EnqueueError,
   type OutcomeError,
   type ReadError,
+  type Submitted,
   type When,
 } from "./Client.ts"
 import { CurrentJob } from "./CurrentJob.ts"
@@ -57,10 +58,20 @@ import { makeKey, type RegisteredHandler } from "./Handler.ts"
 import { checkMiddleware } from "./Interception.ts"
 import type { JobRecord } from "./JobRecord.ts"
 import type { LogOptions } from "./LogOptions.ts"
+import type { UniqueJobs } from "./Identity.ts"
 import type { Middleware } from "./Middleware.ts"
 import type { Migrations } from "./Versions.ts"
+import type { Timing } from "./Writer.ts"
 
 export { CurrentJob } from "./CurrentJob.ts"
+export type {
+  IdentityOptions,
+  OnConflict,
+  UniqueJob,
+  UniqueJobs,
+  UniqueRules,
+  Until,
+} from "./Identity.ts"
 export type { Migration, Migrations } from "./Versions.ts"
 
 /** Identifies the handler of a job name among a server's services. */
@@ -78,18 +89,28 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
   /**
    * Stores a job and gives its id. When it succeeds, the job is on JetStream. Fails with
    * `InvalidPayload`, `PayloadTooLarge` or `InvalidOptions` before anything is written.
+   *
+   * With a chosen `id` or a `unique` key the id may be that of a job that was there before.
    */
   readonly enqueue: (
     payload: P,
-    options?: Definition.JobOptions,
+    options?: Definition.EnqueueOptions,
   ) => Effect.Effect<JobId, EnqueueError, Client>
+  /**
+   * Stores a job, now or after a delay or at an instant, and tells beside its id whether it is new:
+   * `created` is false when a job with the chosen `id`, or with the `unique` key, was there before.
+   */
+  readonly submit: (
+    payload: P,
+    options?: Definition.EnqueueOptions & Timing,
+  ) => Effect.Effect<Submitted, EnqueueError, Client>
   /**
    * Stores a job that becomes ready after a delay or at an instant, by the NATS server's clock and
    * up to a quarter of a second late. A time that has passed means now.
    */
   readonly schedule: (
     payload: P,
-    options: Definition.JobOptions & When,
+    options: Definition.EnqueueOptions & When,
   ) => Effect.Effect<JobId, EnqueueError, Client>
   /**
    * Stores many jobs and gives their ids, in bounded memory apart from these. Payloads are checked
@@ -106,7 +127,7 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
    */
   readonly execute: (
     payload: P,
-    options?: Definition.JobOptions & AwaitOptions,
+    options?: Definition.EnqueueOptions & AwaitOptions,
   ) => Effect.Effect<A, E | EnqueueError | OutcomeError, Client>
   /**
    * Waits for the end of a job of this definition, which may have ended before, and gives what
@@ -154,6 +175,8 @@ export interface Options<P extends AnySchema, A extends AnySchema, E extends Any
    * gives an Effect, for each version it starts from. Below the lowest one no payload can be read.
    */
   readonly migrations?: Migrations | undefined
+  /** Makes its jobs unique: while one of them holds a key, no other with this key is stored. */
+  readonly unique?: UniqueJobs<P["Type"]> | undefined
 }
 
 const optionKeys: ReadonlyArray<string> = [
@@ -166,6 +189,7 @@ const optionKeys: ReadonlyArray<string> = [
   "logs",
   "version",
   "migrations",
+  "unique",
 ]
 
 /**
@@ -207,6 +231,8 @@ export const make = <
     definition,
     enqueue: (payload, options) =>
       Effect.flatMap(Client, (client) => client.enqueue(definition, payload, options)),
+    submit: (payload, options) =>
+      Effect.flatMap(Client, (client) => client.submit(definition, payload, options)),
     schedule: (payload, options) =>
       Effect.flatMap(Client, (client) => client.schedule(definition, payload, options)),
     enqueueMany: (payloads, options) =>

@@ -25,14 +25,13 @@ export interface Request extends Identity.Rules {
   readonly key: Claims.Key
 }
 
-/** The key and the rules of a job; `undefined` when it isn't unique. */
+/** The key and the rules of a unique job. */
 export const requestOf = (
   wire: Wire,
   definition: Identity.Unique,
   option: Identity.UniqueJob | undefined,
   payload: unknown,
-): Effect.Effect<Request | undefined, InvalidOptions> => {
-  if (option === undefined && definition.unique === undefined) return Effect.succeed(undefined)
+): Effect.Effect<Request, InvalidOptions> => {
   const refused = option === undefined
     ? undefined
     : checkKeys("unique", option, ["key", "until", "onConflict"])
