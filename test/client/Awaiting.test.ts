@@ -3,7 +3,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
-import { Client, Job, type JobOutcome, Retry } from "../../mod.ts"
+import { Client, Job, Retry } from "../../mod.ts"
 import * as Awaiting from "../../src/client/Awaiting.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import type { FinalState } from "../../src/core/JobState.ts"
@@ -26,10 +26,16 @@ const Send = Job.make("send", {
 const at = new Date(1_700_000_000_000)
 
 /** Writes the final record of a job that no server has run, and tells nobody. */
-const end = Effect.fnUntraced(function* (id: string, state: FinalState, reason?: string) {
+const end = Effect.fnUntraced(function* (
+  id: string,
+  state: FinalState,
+  reason?: string,
+  history: Envelope.Progress["history"] = [],
+) {
   const { nats, subjects } = yield* Wire.Wire
   const { envelope } = yield* messageOf(id)
-  const record = Envelope.final(envelope, envelope.progress, { ended: Date.now(), reason })
+  const progress = { ...envelope.progress, history }
+  const record = Envelope.final(envelope, progress, { ended: Date.now(), reason })
   yield* publishRaw(nats, subjects.final(state, envelope, Subjects.addressOf(id)), record)
 })
 
@@ -212,18 +218,20 @@ describe("await", () => {
       assert.ok(illegal._tag === "InvalidOptions" && illegal.field === "id", String(illegal))
     }))
 
-  test("ends by reading when no notice comes", () =>
+  test("ends by reading when no notice comes; a job that was given up is JobFailed", () =>
     Effect.gen(function* () {
       const id = yield* Send.enqueue({ n: 1 })
       const reads = yield* countReads
       const waiting = yield* Effect.forkChild(Effect.flip(Send.await(id)))
       yield* eventually(reads, (count) => count > 0)
-      yield* end(id, "failed", "by hand")
-      const error: JobOutcome.JobFailed = yield* Effect.filterOrFail(
-        Fiber.join(waiting),
-        (error) => error._tag === "JobFailed",
-      )
-      assert.deepEqual([error.id, error.reason], [id, "by hand"])
+      const error = yield* Send.definition.error.encode(new Bounced({ code: 550 }))
+      const times = { started: 1, ended: 2 }
+      yield* end(id, "failed", "its server was lost", [
+        { number: 1, server: "gone", ...times, ending: "failed", error },
+      ])
+      const failed = yield* Fiber.join(waiting)
+      assert.ok(failed._tag === "JobFailed", String(failed))
+      assert.deepEqual([failed.id, failed.reason], [id, "its server was lost"])
     }))
 
   test("fails as JobNotFound when the job vanishes meanwhile", () =>
@@ -242,22 +250,30 @@ describe("await", () => {
       assert.equal((yield* Fiber.join(waiting))._tag, "JobNotFound")
     }))
 
-  test("hears at once of an end that another client announces", () =>
+  test("hears at once of an end that a server has stored, or another client announces", () =>
     Effect.gen(function* () {
       const wire = yield* Wire.Wire
-      const id = yield* Send.enqueue({ n: 1 })
+      const { open, wait } = gate()
+      const server = yield* serve(
+        nats.layer(wire.nats.namespace),
+        Send.toLayer(({ n }) => Effect.as(wait, { n, at })),
+      )
+      const served = yield* Send.enqueue({ n: 1 })
+      const unserved = yield* Send.enqueue({ n: 2 }, { queue: "nobody" })
+      yield* server.until(is("AttemptStarted", served))
       const reads = yield* countReads
-      const client = yield* Client.Client
-      const waiting = yield* Effect.forkChild(Effect.flip(Send.await(id)))
+      const first = yield* Effect.forkChild(Send.await(served))
+      const second = yield* Effect.forkChild(Effect.flip(Send.await(unserved)))
       // Now the next one is two seconds away.
       yield* eventually(reads, (count) => count >= 4)
-      yield* end(id, "cancelled", "not wanted")
+      yield* end(unserved, "cancelled", "not wanted")
       const before = performance.now()
-      Awaiting.announceEnded(wire, [id])
-      const error = yield* Fiber.join(waiting)
+      open()
+      Awaiting.announceEnded(wire, [unserved])
+      assert.deepEqual(yield* Fiber.join(first), { n: 1, at })
+      const error = yield* Fiber.join(second)
       assert.ok(performance.now() - before < 1_000, "it was read by and by")
       assert.ok(error._tag === "JobCancelled" && error.reason === "not wanted", String(error))
-      assert.equal((yield* client.awaitRecord(id)).state, "cancelled")
     }))
 
   test("leaves nothing behind when it ends, is out of time or is interrupted", () =>
