@@ -16,6 +16,7 @@ import type { Kind } from "../src/client/Transition.ts"
 import type { JobState } from "../src/core/JobState.ts"
 import { Discard, Snooze, Veto } from "../src/core/Signal.ts"
 import * as TraceContext from "../src/core/TraceContext.ts"
+import { engineQueue } from "../src/nats/Subjects.ts"
 import type { Event } from "./Event.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
@@ -142,6 +143,8 @@ export const tellTransitions = (
 (event: Event): void => {
   if (event._tag !== "AttemptStarted" && event._tag !== "JobMoved") return
   const { id, name, queue } = event
+  // What the engine does for itself is no application's job.
+  if (queue === engineQueue) return
   const definition = handlers.get(name)?.definition
   if (!interception.isWatched(definition)) return
   if (event._tag === "AttemptStarted") {

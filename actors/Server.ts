@@ -110,7 +110,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   if (resolved instanceof InvalidOptions) return yield* resolved
   const wire = yield* Wire.Wire
   const client = yield* Client
-  const interception = yield* Interception.make
+  const interception = yield* Interception.Interception
   const handlers = readyHandlers(yield* Effect.context<never>(), client, interception)
   if (handlers instanceof DuplicateJob) return yield* handlers
   const id = idOf(resolved.name)
@@ -242,5 +242,6 @@ export const layer = (
 ): Layer.Layer<Server | Client, ServerError, Nats> =>
   Layer.effect(Server, make(options)).pipe(
     Layer.provideMerge(clientLayer),
+    Layer.provide(Interception.layer),
     Layer.provide(Wire.layer),
   )

@@ -185,7 +185,7 @@ const make = Effect.gen(function* () {
   const { nats, publisher, reader, subjects } = wire
   const writer = Writer.make(wire, yield* Writer.Patience)
   const awaiting = yield* Awaiting.make(wire)
-  const interception = yield* Interception.make
+  const interception = yield* Interception.Interception
 
   /** Stores a job whose id the caller chose, or that is unique. */
   const storeIdentified = Effect.fnUntraced(function* (
@@ -410,7 +410,10 @@ const make = Effect.gen(function* () {
 })
 
 /** Provides the client on a namespace that is there already. */
-export const layerOnWire: Layer.Layer<Client, never, Wire.Wire> = Layer.effect(Client, make)
+export const layerOnWire: Layer.Layer<Client, never, Wire.Wire> = Layer.provide(
+  Layer.effect(Client, make),
+  Interception.layer,
+)
 
 /** Provides the client; all a process needs that only enqueues and reads. */
 export const layer: Layer.Layer<Client, Wire.WireError, Nats> = Layer.provide(

@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -23,7 +24,7 @@ export type JobContext = Readonly<Record<string, string>>
 /** Goes on with an enqueue. */
 export type Next = (request: Middleware.EnqueueRequest) => Effect.Effect<JobId, EnqueueError>
 
-/** The middleware of a client or a server. */
+/** The middleware of a process: its server and its clients share one. */
 export interface Interception {
   /** Whether there is middleware around the enqueues of a definition. */
   readonly isAround: (definition: Definition) => boolean
@@ -101,8 +102,12 @@ const own = (definition: Definition | undefined): ReadonlyArray<Middleware.Middl
 
 const none: ReadonlyArray<never> = []
 
-/** Makes the interception from the global middleware among the services. */
-export const make: Effect.Effect<Interception, never, Scope.Scope> = Effect.gen(function* () {
+/** The interception as a service. */
+export const Interception: Context.Service<Interception, Interception> = Context.Service<
+  Interception
+>("portfire/client/Interception")
+
+const make: Effect.Effect<Interception, never, Scope.Scope> = Effect.gen(function* () {
   const global = yield* Middleware.Global
   const everywhere = global.some(({ enqueue }) => enqueue !== undefined)
   const around = (definition: Definition) => [...global, ...own(definition)]
@@ -127,6 +132,12 @@ export const make: Effect.Effect<Interception, never, Scope.Scope> = Effect.gen(
     },
   }
 })
+
+/** Provides the interception with the global middleware among the services. */
+export const layer: Layer.Layer<Interception> = Layer.effect(
+  Interception,
+  Effect.suspend(() => make),
+)
 
 /** Checks the middleware of a definition. */
 export const checkMiddleware = (list: unknown): InvalidOptions | undefined => {
