@@ -131,7 +131,7 @@ describe("a payload", () => {
     }))
 
   effect(
-    "is what MessagePack can say between the steps and after them",
+    "of which a migration makes no plain data is refused",
     () =>
       Effect.gen(function* () {
         const codec = codecOf({ 1: same, 2: () => new Date(0) }, Schema.Unknown)
