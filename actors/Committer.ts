@@ -11,10 +11,12 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import type { FinalState } from "../src/core/JobState.ts"
+import { releaseClaim } from "../src/nats/Claims.ts"
 import { Code } from "../src/nats/errors.ts"
 import type { Ack } from "../src/nats/Publisher.ts"
 import { newestAtLeader } from "../src/nats/Reader.ts"
 import { jobsStream } from "../src/nats/Subjects.ts"
+import * as Completion from "./Completion.ts"
 import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
 import type { Pool } from "./Pool.ts"
@@ -34,6 +36,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
     const { nats, publisher, subjects } = wire
     const runFork = yield* FiberSet.makeRuntime<never>()
     const latch = Latch.makeUnsafe(true)
+    const completion = Completion.make(pool, runFork)
 
     const again = (delivery: Delivery): Effect.Effect<void> =>
       Effect.andThen(
@@ -44,12 +47,17 @@ export const start = (pool: Pool): ChildSpec.Start =>
         }),
       )
 
-    const stored = (delivery: Delivery) => {
-      const { attempt, due, kind, reason } = delivery.transition as NonNullable<
+    const stored = (delivery: Delivery, sequence: number) => {
+      const { attempt, due, kind, reason, subject } = delivery.transition as NonNullable<
         Delivery["transition"]
       >
-      pool.release(delivery)
-      if (finals.has(kind)) interest.ended(delivery.subject.id)
+      if (finals.has(kind)) {
+        interest.ended(delivery.subject.id)
+        const { claim } = delivery.envelope.progress
+        // Nobody waits for it: one that stays is taken over by whoever wants the key next.
+        if (claim !== undefined) Effect.runFork(releaseClaim(wire, delivery.subject, claim))
+        completion.recorded(delivery, subject, sequence)
+      } else pool.release(delivery)
       emit({
         _tag: "JobMoved",
         id: delivery.subject.id,
@@ -63,7 +71,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
     }
 
     const lost = (delivery: Delivery) => {
-      pool.release(delivery)
+      completion.met(delivery)
       emit({
         _tag: "OutcomeLost",
         id: delivery.subject.id,
@@ -87,7 +95,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
           const own = newest !== undefined &&
             newest.subject === delivery.transition?.subject &&
             sameBytes(newest.data, delivery.transition.payload)
-          return Effect.sync(() => own ? stored(delivery) : lost(delivery))
+          return Effect.sync(() => own ? stored(delivery, newest.sequence) : lost(delivery))
         }),
       )
 
@@ -110,7 +118,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
       if (!pool.held.has(delivery)) return
       switch (ack._tag) {
         case "Stored":
-          return stored(delivery)
+          return stored(delivery, ack.sequence)
         case "Conflict":
           runFork(look(delivery))
           return
@@ -161,12 +169,18 @@ export const start = (pool: Pool): ChildSpec.Start =>
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         pool.onSettled = () => latch.openUnsafe()
+        pool.onMet = completion.met
         // A committer before this one may have left outcomes that are in no line.
-        pool.settled = [...pool.held].filter((delivery) => delivery.phase === "settled")
+        const settled = [...pool.held].filter((delivery) => delivery.phase === "settled")
+        pool.settled = settled.filter(({ transition }) => transition !== undefined)
+        for (const delivery of settled) {
+          if (delivery.transition === undefined) completion.met(delivery)
+        }
       }),
       () =>
         Effect.sync(() => {
           pool.onSettled = () => {}
+          pool.onMet = () => {}
         }),
     )
     // While one round is on its way, the next is made up.

@@ -1,7 +1,7 @@
 /** Answers questions that arrive on core subjects: who runs this job, and what runs here? */
 import * as Effect from "effect/Effect"
 import { maxDescribed } from "../src/core/Limits.ts"
-import { answer } from "../src/nats/Control.ts"
+import { answer, listen as listenTo } from "../src/nats/Control.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
 import type { Pool } from "./Pool.ts"
@@ -49,14 +49,26 @@ export const start = (
     }
     return [server, jobs, total, [...lanes.values()]]
   }
+  // `[partition, sequences]` of messages that are superseded.
+  const makeVoid = (content: unknown) => {
+    if (!Array.isArray(content) || !Array.isArray(content[1])) return
+    const [partition, sequences] = content as [unknown, ReadonlyArray<unknown>]
+    for (const pool of pools.values()) {
+      for (const sequence of sequences) pool.makeVoid(Number(partition), Number(sequence))
+    }
+  }
   const questions: Readonly<Record<string, (question: unknown) => unknown>> = { find, describe }
   const listen = ([subject, reply]: [string, (question: unknown) => unknown]) =>
     Effect.acquireRelease(
       Effect.sync(() => answer(wire.nats.connection, wire.subjects.control(subject), reply)),
       (stop) => Effect.sync(stop),
     )
-  return Effect.as(
-    Effect.forEach(Object.entries(questions), listen, { discard: true }),
-    Effect.never,
+  const { nats, subjects } = wire
+  return Effect.forEach(Object.entries(questions), listen, { discard: true }).pipe(
+    Effect.andThen(Effect.acquireRelease(
+      Effect.sync(() => listenTo(nats.connection, subjects.control("void"), makeVoid)),
+      (stop) => Effect.sync(stop),
+    )),
+    Effect.as(Effect.never),
   )
 }

@@ -36,6 +36,8 @@ export class Delivery {
   lapsed = false
   /** When it was checked, on the monotonic clock. */
   checked = 0
+  /** Whether its message is superseded, so that nothing that comes of it counts. */
+  voided = false
   /** Whether somebody may still run it, of whom NATS has lost sight. */
   suspect: boolean
   /** When its attempt began, in ms since 1970; 0 before. */

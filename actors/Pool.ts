@@ -11,6 +11,7 @@ import type { Definition } from "../src/client/Definition.ts"
 import { type Delivered, type PullEnd, Puller } from "../src/nats/Puller.ts"
 import { maxPartitions } from "../src/nats/TopologyPlan.ts"
 import type { Wire } from "../src/nats/Wire.ts"
+import type { Engine } from "../src/client/Engine.ts"
 import type { Delivery } from "./Delivery.ts"
 import type { Emit } from "./Event.ts"
 import type { Interest } from "./Interest.ts"
@@ -22,6 +23,8 @@ export interface ReadyHandler {
   readonly definition: Definition
   readonly run: RegisteredHandler["run"]
   readonly context: Context.Context<never>
+  /** Whether its jobs leave no record when they succeed: commands of the engine. */
+  readonly silent?: boolean | undefined
 }
 
 /** What a pool is made of. */
@@ -37,6 +40,7 @@ export interface PoolOptions {
   /** Id of the server. */
   readonly server: string
   readonly wire: Wire
+  readonly engine: Engine
   readonly handlers: ReadonlyMap<string, ReadyHandler>
   readonly isolation: Isolation
   readonly interest: Interest
@@ -83,6 +87,8 @@ export class Pool {
   onWaiting: () => void = () => {}
   /** Set by the committer: something is settled. */
   onSettled: () => void = () => {}
+  /** Set by the committer: a job was met that may have ended elsewhere. */
+  onMet: (delivery: Delivery) => void = () => {}
   /** Set by the drainer: an attempt has ended, or a job was released. */
   onLess: () => void = () => {}
   /** The way to acknowledge and to renew leases; the fetcher's. */
@@ -132,6 +138,7 @@ export class Pool {
 
   /** Puts a checked job in line; gives it back when nothing starts any more. */
   wait(delivery: Delivery): void {
+    if (delivery.voided) return this.meet(delivery)
     if (this.draining) return this.giveBack(delivery)
     delivery.phase = "waiting"
     let at = this.waiting.length
@@ -146,6 +153,29 @@ export class Pool {
     this.#uncommitted++
     this.settled.push(delivery)
     this.onSettled()
+  }
+
+  /**
+   * The job has moved on without us. If it has ended, what its end means for others is done before it
+   * is let go: whoever ended it may have died before that (W6).
+   */
+  meet(delivery: Delivery): void {
+    this.options.isolation.forget(delivery)
+    delivery.transition = undefined
+    delivery.phase = "settled"
+    this.#uncommitted++
+    this.onMet(delivery)
+  }
+
+  /** A message is superseded: what is held for it is dropped, and an attempt for it interrupted. */
+  makeVoid(partition: number, sequence: number): void {
+    const delivery = this.#bySequence.get(sequence * maxPartitions + partition)
+    if (delivery === undefined || delivery.phase === "settled") return
+    delivery.voided = true
+    delivery.fiber?.interruptUnsafe()
+    if (delivery.phase !== "waiting") return
+    this.waiting.splice(this.waiting.indexOf(delivery), 1)
+    this.meet(delivery)
   }
 
   /** Gives a job that doesn't run back to the queue, for whoever is free. */

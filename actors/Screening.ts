@@ -5,6 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import * as Transition from "../src/client/Transition.ts"
+import { placeOf } from "../src/core/Envelope.ts"
 import * as Records from "../src/nats/Records.ts"
 import { sequenceAtLeader } from "../src/nats/Reader.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
@@ -27,12 +29,13 @@ const addSubjects = (
     filters.push(subjects.job(subject))
     return
   }
+  const { lane: own } = placeOf(envelope)
   for (const state of finals) filters.push(subjects.final(state, envelope, subject))
   filters.push(
-    subjects.live("retry", subject.queue, envelope.lane, subject),
-    subjects.live("later", subject.queue, envelope.lane, subject),
+    subjects.live("retry", subject.queue, own, subject),
+    subjects.live("later", subject.queue, own, subject),
   )
-  for (const lane of [0, envelope.lane]) {
+  for (const lane of [0, own]) {
     const ready = subjects.live("ready", subject.queue, lane, subject)
     if (ready !== message.subject) filters.push(ready)
   }
@@ -83,15 +86,14 @@ const screenSome: (
   deliveries: ReadonlyArray<Delivery>,
 ) => Effect.Effect<void> = Effect.fnUntraced(function* (pool, deliveries) {
   const { emit, wire } = pool.options
-  const { subjects } = wire
+  const { clock, subjects } = wire
   const pass = (delivery: Delivery) => {
     delivery.lapsed = false
     delivery.checked = performance.now()
     pool.wait(delivery)
   }
   const drop = (delivery: Delivery) => {
-    // Whoever moved the job on may have died before this acknowledgement (W6).
-    pool.release(delivery)
+    pool.meet(delivery)
     emit({
       _tag: "DeliveryDropped",
       id: delivery.subject.id,
@@ -99,10 +101,26 @@ const screenSome: (
       delivery: delivery.message.deliveries,
     })
   }
+  /** Cancelling a batch is one write; its members follow where they are met (W19). */
+  const cancel = (delivery: Delivery) => {
+    delivery.transition = Transition.final(subjects, delivery, "cancelled", {
+      ended: clock.now(),
+      counts: false,
+      reason: `its batch ${delivery.subject.group} was cancelled`,
+    })
+    pool.settle(delivery)
+  }
   const canary = deliveries.reduce((a, b) => a.message.sequence > b.message.sequence ? a : b)
   const stream = Subjects.jobsStream(subjects.namespace, canary.subject.partition)
   const filters: Array<string> = []
-  for (const delivery of deliveries) addSubjects(filters, subjects, delivery)
+  const batches = new Set<string>()
+  for (const delivery of deliveries) {
+    addSubjects(filters, subjects, delivery)
+    if (delivery.subject.group !== Subjects.noGroup) batches.add(delivery.subject.group)
+  }
+  for (const batch of batches) {
+    filters.push(subjects.cancelledBatch(canary.subject.partition, batch))
+  }
   const found = yield* Effect.retry(read(wire, stream, filters, canary), patiently).pipe(
     Effect.orDie,
   )
@@ -125,10 +143,13 @@ const screenSome: (
     if (list === undefined) byJob.set(key, [{ stored, subject }])
     else list.push({ stored, subject })
   }
+  const cancelled = found.map(({ subject }) => subjects.parse(subject)?.id)
+    .filter((id) => id !== undefined && batches.has(id))
   for (const delivery of deliveries) {
     const messages = byJob.get(`${delivery.subject.group}.${delivery.subject.id}`)
-    if (messages === undefined || !isStale(delivery, messages)) pass(delivery)
-    else drop(delivery)
+    if (messages !== undefined && isStale(delivery, messages)) drop(delivery)
+    else if (cancelled.includes(delivery.subject.group)) cancel(delivery)
+    else pass(delivery)
   }
 })
 

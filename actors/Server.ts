@@ -22,6 +22,7 @@ import { hostname } from "node:os"
 import process from "node:process"
 import { Client, layer as clientLayer } from "../src/client/Client.ts"
 import * as Interception from "../src/client/Interception.ts"
+import { Engine, layer as engineLayer } from "../src/client/Engine.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
@@ -30,6 +31,7 @@ import * as Wire from "../src/nats/Wire.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
 import { defaultAckWaitMillis } from "../src/nats/TopologyPlan.ts"
 import * as Controller from "./Controller.ts"
+import * as EngineHandlers from "./EngineHandlers.ts"
 import type { Emit } from "./Event.ts"
 import * as Interest from "./Interest.ts"
 import { Isolation } from "./Isolation.ts"
@@ -43,7 +45,7 @@ import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Presence from "./Presence.ts"
 import * as QueueSupervisor from "./QueueSupervisor.ts"
 import * as Watchdog from "./Watchdog.ts"
-import { resolve, type ServerOptions } from "./ServerOptions.ts"
+import { type PoolSpec, resolve, type ServerOptions } from "./ServerOptions.ts"
 
 export type { Event } from "./Event.ts"
 export type { ServerOptions } from "./ServerOptions.ts"
@@ -68,6 +70,13 @@ export const Server: Context.Service<Server, Server> = Context.Service<Server>(
 
 /** Why a server doesn't start. */
 export type ServerError = InvalidOptions | DuplicateJob | StartFailed | Wire.WireError
+
+/** Every server works on what the engine has to do. */
+const enginePool: PoolSpec = {
+  name: Subjects.engineQueue,
+  queues: [Subjects.engineQueue],
+  slots: 16,
+}
 
 const idOf = (name: string | undefined): string => {
   const host = (name ?? hostname()).replace(/[^A-Za-z0-9_-]/g, "-").slice(0, 40)
@@ -114,6 +123,11 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const handlers = readyHandlers(yield* Effect.context<never>(), client, interception)
   if (handlers instanceof DuplicateJob) return yield* handlers
   const id = idOf(resolved.name)
+  const engine = yield* Engine
+  const runnable = new Map(handlers)
+  for (const command of EngineHandlers.make(engine)) {
+    runnable.set(command.definition.name, command)
+  }
   const pools = new Map<string, Pool>()
   const isolation = new Isolation()
   const interest = new Interest.Interest((client, ids) => Notices.notify(wire, client, ids))
@@ -163,7 +177,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
         start: Watchdog.start({
           wire,
           emit,
-          queues: resolved.pools.flatMap(({ queues }) => queues),
+          queues: [...resolved.pools, enginePool].flatMap(({ queues }) => queues),
         }),
       },
     ],
@@ -174,14 +188,15 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     intensity: 20,
     period: "1 minute",
     stopOrder: "concurrent",
-    children: resolved.pools.map((pool) =>
+    children: [...resolved.pools, enginePool].map((pool) =>
       QueueSupervisor.childSpec(
         {
           ...pool,
           graceMillis: resolved.graceMillis,
           server: id,
           wire,
-          handlers,
+          engine,
+          handlers: runnable,
           isolation,
           interest,
           emit,
@@ -243,5 +258,6 @@ export const layer = (
   Layer.effect(Server, make(options)).pipe(
     Layer.provideMerge(clientLayer),
     Layer.provide(Interception.layer),
+    Layer.provide(engineLayer),
     Layer.provide(Wire.layer),
   )

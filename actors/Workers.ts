@@ -3,28 +3,31 @@
  * for one attempt; a crash of a handler is an outcome, not a crash of this actor.
  */
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as KeptAttempt from "../src/core/Attempt.ts"
 import * as Expiry from "../src/core/Expiry.ts"
 import { maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
 import { millisOf } from "../src/core/Time.ts"
+import { releaseClaim } from "../src/nats/Claims.ts"
 import { engineQueue } from "../src/nats/Subjects.ts"
 import * as Attempt from "./Attempt.ts"
 import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
-import { stepName } from "./EngineHandlers.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Transition from "../src/client/Transition.ts"
 
-/** Whether the alarm of a job that awaits something has fired. */
-const isStep = ({ envelope, subject }: Delivery): boolean =>
-  subject.queue === engineQueue && !envelope.name.startsWith("_")
+const stepAgain = Schedule.spaced("500 millis")
+
+/** Whether the alarm of a job that awaits something has fired: it is looked after, not run. */
+const isStep = ({ envelope: { progress }, subject }: Delivery): boolean =>
+  subject.queue === engineQueue && (progress.waits !== undefined || progress.batch !== undefined)
 
 /** The workers of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>
   Effect.gen(function* () {
-    const { emit, handlers, isolation, server, slots, wire } = pool.options
+    const { emit, engine, handlers, isolation, server, slots, wire } = pool.options
     const { clock, nats, subjects } = wire
     let dispatching = false
 
@@ -175,6 +178,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
         attempt: delivery.attempt,
         delivery: message.deliveries,
       })
+      const { claim } = envelope.progress
+      if (claim?.until === "started") Effect.runFork(releaseClaim(wire, subject, claim))
       const scope = Scope.makeUnsafe()
       const context = Attempt.services(delivery, handler, server, scope, wire)
       const limit = Attempt.limitOf(
@@ -203,6 +208,25 @@ export const start = (pool: Pool): ChildSpec.Start =>
           )
         } else if (handler.silent === true && ended.ending === "succeeded") pool.release(delivery)
         else settle(delivery, transitionOf(delivery, handler, ended))
+        isolation.leave(delivery)
+        dispatch()
+        pool.onRoom()
+        pool.onLess()
+      })
+    }
+
+    /** Looks after a job that awaits something, until that is done or the server stops. */
+    const beginStep = (delivery: Delivery) => {
+      pool.running++
+      isolation.enter(delivery)
+      delivery.phase = "running"
+      const fiber = Effect.runFork(Effect.retry(engine.step(delivery.subject), stepAgain))
+      delivery.fiber = fiber
+      fiber.addObserver((exit) => {
+        pool.running--
+        delivery.fiber = undefined
+        if (exit._tag === "Success") pool.release(delivery)
+        else settle(delivery, Transition.giveBack(subjects, delivery, "returned"))
         isolation.leave(delivery)
         dispatch()
         pool.onRoom()
@@ -245,8 +269,9 @@ export const start = (pool: Pool): ChildSpec.Start =>
             pool.checkAgain(delivery)
             continue
           }
-          const handler = handlers.get(isStep(delivery) ? stepName : delivery.envelope.name)
-          if (handler !== undefined) begin(delivery, handler)
+          const handler = handlers.get(delivery.envelope.name)
+          if (isStep(delivery)) beginStep(delivery)
+          else if (handler !== undefined) begin(delivery, handler)
           at = 0
         }
       } finally {

@@ -169,6 +169,8 @@ export const define = (
     readonly version?: number | undefined
     readonly migrations?: Versions.Migrations | undefined
     readonly unique?: Identity.UniqueJobs<never> | undefined
+    /** A command of the engine, whose name and queue nobody else may use. */
+    readonly engine?: true | undefined
   },
 ): Definition => {
   const orThrow = <A>(value: A | InvalidOptions): A => {
@@ -177,8 +179,10 @@ export const define = (
   }
   const queue = options.queue ?? "default"
   const retry = options.retry ?? Retry.standard
-  orThrow(checkJobName("name", name))
-  orThrow(checkName("queue", queue))
+  if (options.engine !== true) {
+    orThrow(checkJobName("name", name))
+    orThrow(checkName("queue", queue))
+  }
   orThrow(Retry.check(retry))
   const lane = orThrow(priorityOf(options.priority ?? "normal"))
   const timeout = orThrow(limitOf("timeout", options.timeout))

@@ -7,15 +7,21 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
+import { isRecord } from "../nats/Records.ts"
 import type { Address } from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
 import * as Batches from "./Batches.ts"
+import * as Continuations from "./Continuations.ts"
 import * as Finish from "./Finish.ts"
+import * as Moves from "./Moves.ts"
 import { Patience } from "./Writer.ts"
 
 /** See the module. */
 export interface Engine extends Finish.Finish {
+  /** Looks after a job that awaits something, when its alarm has fired. */
+  readonly step: (job: Address) => Effect.Effect<void, NatsError>
   readonly batches: Batches.Batches
   /** A member of a batch has ended: its batch is looked at soon. */
   readonly memberEnded: (partition: number, batch: string) => void
@@ -78,7 +84,10 @@ const make = Effect.gen(function* () {
           schedule: Schedule.spaced("500 millis"),
         }),
         Effect.catch((error) => Effect.logWarning(`looking at batch ${id}: ${error.message}`)),
-        Effect.ensuring(Effect.sync(() => looking.delete(key))),
+        Effect.ensuring(Effect.sync(() => {
+          looking.delete(key)
+          if (batch.again) memberEnded(partition, id)
+        })),
       ),
     )
   }
@@ -88,7 +97,26 @@ const make = Effect.gen(function* () {
     memberEnded,
     batchCancelled: batches.cancelMembers,
   })
-  return Engine.of({ ...finish, batches, memberEnded })
+
+  const step: Engine["step"] = Effect.fnUntraced(function* (job) {
+    const view = yield* JobView.at(wire, job)
+    if (view === undefined) return
+    const { current } = view
+    if (isRecord(current.subject)) return yield* finish.finish(current)
+    const { batch, waits } = current.envelope.progress
+    if (batch !== undefined) return yield* batches.tick(job)
+    if (waits?.staged !== true) return
+    // Its author has died, or is slow: what is left of its work is done here.
+    const [missing] = yield* Continuations.settle(wire, job, patience)
+    if (missing === undefined) return
+    const now = wire.clock.now()
+    const reason = `job ${missing}, which it was to follow, does not exist`
+    const move = Moves.ended(wire.subjects, current, "cancelled", { ended: now, reason })
+    const sequence = yield* Moves.write(wire, view, move, patience)
+    if (sequence === undefined) return yield* step(job)
+    yield* finish.finish(Moves.storedAs(wire, view, move, sequence, now))
+  })
+  return Engine.of({ ...finish, batches, memberEnded, step })
 })
 
 /** Provides the engine's shared part on a namespace. */

@@ -19,14 +19,27 @@ export type JobState =
 
 /** Which states may follow each state. */
 export const next: Readonly<Record<JobState, ReadonlyArray<JobState>>> = {
-  awaiting: ["scheduled", "enqueued", "cancelled"],
+  awaiting: ["awaiting", "scheduled", "enqueued", "cancelled", "succeeded", "failed"],
   scheduled: ["scheduled", "enqueued", "cancelled"],
   enqueued: ["enqueued", "scheduled", "processing", "cancelled", "failed"],
   processing: ["enqueued", "scheduled", "retrying", "succeeded", "failed", "cancelled"],
   retrying: ["retrying", "enqueued", "cancelled"],
-  succeeded: ["enqueued"],
-  failed: ["enqueued"],
-  cancelled: ["enqueued"],
+  succeeded: ["enqueued", "awaiting"],
+  failed: ["enqueued", "awaiting"],
+  cancelled: ["enqueued", "awaiting"],
+}
+
+/** What can be asked for a job. */
+export type OperationName = "cancel" | "requeue" | "runNow" | "reschedule" | "move" | "remove"
+
+/** In which states an operation can be done; in all others it is answered with the state. */
+export const accepts: Readonly<Record<OperationName, ReadonlyArray<JobState>>> = {
+  cancel: ["awaiting", "scheduled", "enqueued", "processing", "retrying"],
+  requeue: ["succeeded", "failed", "cancelled"],
+  runNow: ["scheduled", "retrying"],
+  reschedule: ["scheduled", "retrying", "enqueued"],
+  move: ["awaiting", "scheduled", "enqueued", "retrying"],
+  remove: ["succeeded", "failed", "cancelled"],
 }
 
 /** Whether the table has an arrow from one state to the other. */

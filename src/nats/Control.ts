@@ -84,6 +84,20 @@ const decodeOrNothing = (bytes: Uint8Array): unknown => {
   }
 }
 
+/** Takes what is told on a subject until it is told to stop. */
+export const listen = (
+  connection: NatsConnection,
+  subject: string,
+  take: (content: unknown) => void,
+): () => void => {
+  const subscription = connection.subscribe(subject, {
+    callback: (error, message) => {
+      if (error === null) take(decodeOrNothing(message.data))
+    },
+  })
+  return () => subscription.unsubscribe()
+}
+
 /** Answers questions on a subject until it is told to stop; `undefined` gives no answer. */
 export const answer = (
   connection: NatsConnection,

@@ -74,6 +74,8 @@ export interface Subjects {
   readonly inAnyGroup: (partition: number, id: string) => string
   /** All members of a batch that are in a state. */
   readonly members: (partition: number, state: WireState, group: string) => string
+  /** The record of a batch that was cancelled. */
+  readonly cancelledBatch: (partition: number, batch: string) => string
   /** The link from a job to one that follows it. */
   readonly link: (partition: number, parent: string, child: string) => string
   /** All links from a job. */
@@ -119,6 +121,8 @@ export const make = (namespace: string): Subjects => {
     job: (job) => `${prefix}${job.partition}.*.*.*.${job.group}.${job.id}`,
     inAnyGroup: (partition, id) => `${prefix}${partition}.*.*.*.*.${id}`,
     members: (partition, state, group) => `${prefix}${partition}.${state}.*.*.${group}.*`,
+    cancelledBatch: (partition, batch) =>
+      `${prefix}${partition}.cancelled.${engineQueue}.*.*.${batch}`,
     link: (partition, parent, child) => `${prefix}${partition}.link.${parent}.${child}`,
     linksFrom: (partition, parent) => `${prefix}${partition}.link.${parent}.*`,
     links: (partition) => `${prefix}${partition}.link.>`,

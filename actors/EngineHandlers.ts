@@ -1,0 +1,19 @@
+/** What every server can run beside its own handlers: the commands of the engine. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Command from "../src/client/Command.ts"
+import type { Engine } from "../src/client/Engine.ts"
+import type { ReadyHandler } from "./Pool.ts"
+
+/** The handlers of the engine's commands. */
+export const make = (engine: Engine): ReadonlyArray<ReadyHandler> => [
+  {
+    definition: Command.define(Command.finishName, {}),
+    context: Context.empty(),
+    silent: true,
+    run: (payload) => {
+      const job = Command.addressIn(payload)
+      return job === undefined ? Effect.void : engine.meet(job)
+    },
+  },
+]

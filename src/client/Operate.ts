@@ -1,0 +1,307 @@
+/**
+ * Does operations on single jobs. Each is a loop of look, decide and write, of which the write is
+ * conditional on the look; what has to follow is found by whoever meets the result, should we die.
+ */
+import * as Effect from "effect/Effect"
+import type { InvalidOptions } from "../core/errors.ts"
+import * as JobState from "../core/JobState.ts"
+import * as AtomicBatch from "../nats/AtomicBatch.ts"
+import * as Claims from "../nats/Claims.ts"
+import * as Conditional from "../nats/Conditional.ts"
+import { Code, type NatsError } from "../nats/errors.ts"
+import * as JobView from "../nats/JobView.ts"
+import { announceEnded } from "../nats/Notices.ts"
+import { conditionLines } from "../nats/Publisher.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { TopologyConflict } from "../nats/Topology.ts"
+import type { Wire } from "../nats/Wire.ts"
+import * as Command from "./Command.ts"
+import type { Engine } from "./Engine.ts"
+import * as Moves from "./Moves.ts"
+import type { Answer, Expected, Move as MoveOperation, Operation, Reschedule } from "./Operation.ts"
+import { findRunning } from "./Running.ts"
+
+/** Why an operation couldn't be done. */
+export type OperateError = NatsError | TopologyConflict | InvalidOptions
+
+/** How long a batch waits for a member of it that is being requeued, in ms. */
+const holdMillis = 30_000
+
+/** What doing an operation needs. */
+export interface Context {
+  readonly wire: Wire
+  readonly engine: Engine
+  readonly patience: number
+  readonly ensureQueue: (queue: string) => Effect.Effect<void, OperateError>
+  /** Told of every change. */
+  readonly notify: (view: JobView.JobView, answer: Answer & { readonly _tag: "changed" }) => void
+}
+
+/** State of a job as its message tells it: whether one that is ready runs, the servers know. */
+export const stateOf = ({ current }: JobView.JobView): JobState.JobState =>
+  current.subject.queue === Subjects.engineQueue && current.subject.state === "ready" &&
+    (current.envelope.progress.waits !== undefined ||
+      current.envelope.progress.batch !== undefined)
+    ? "awaiting"
+    : JobState.fromWire(current.subject.state)
+
+/** Whether nobody but who builds it knows of a job. */
+export const isHidden = ({ current }: JobView.JobView): boolean => {
+  const { batch, waits } = current.envelope.progress
+  return waits?.staged === true || batch?.phase === "building"
+}
+
+const isExpected = (
+  view: JobView.JobView,
+  state: JobState.JobState,
+  { ifRevision, ifState }: Expected,
+): boolean =>
+  (ifState === undefined || ifState === state ||
+    (Array.isArray(ifState) && ifState.includes(state))) &&
+  (ifRevision === undefined || ifRevision === view.current.stored.sequence)
+
+/** Does an operation on the job that `look` finds. */
+export const operate: (
+  context: Context,
+  id: string,
+  look: Effect.Effect<JobView.JobView | undefined, NatsError>,
+  operation: Operation,
+  expected?: Expected,
+) => Effect.Effect<Answer, OperateError> = Effect.fnUntraced(
+  function* (context, id, look, operation, expected = {}) {
+    const accepted = JobState.accepts[operation._tag]
+    while (true) {
+      const view = yield* look
+      if (view === undefined || isHidden(view)) return { _tag: "notFound", id }
+      let from = stateOf(view)
+      // Only servers know, and only some operations care.
+      if (from === "enqueued" && operation._tag !== "cancel") {
+        if ((yield* findRunning(context.wire, view.address.id)) !== undefined) from = "processing"
+      }
+      if (!accepted.includes(from) || !isExpected(view, from, expected)) {
+        return { _tag: "conflict", id, state: from }
+      }
+      const done = yield* attempt(context, view, operation)
+      if (done === undefined) continue
+      if (typeof done === "object") return { _tag: "conflict", id, state: from }
+      const answer = { _tag: "changed", id, from, to: done } as const
+      context.notify(view, answer)
+      return answer
+    }
+  },
+)
+
+/** The state that the job is in now; `undefined` when somebody was faster, `{}` when it can't be. */
+type Done = JobState.JobState | undefined | { readonly refused: true }
+
+const attempt = (
+  context: Context,
+  view: JobView.JobView,
+  operation: Operation,
+): Effect.Effect<Done, OperateError> => {
+  switch (operation._tag) {
+    case "cancel":
+      return cancel(context, view, operation.reason)
+    case "requeue":
+      return requeue(context, view, operation.revive)
+    case "runNow":
+      return runNow(context, view)
+    case "reschedule":
+      return reschedule(context, view, operation)
+    case "move":
+      return move(context, view, operation)
+    case "remove":
+      return remove(context, view)
+  }
+}
+
+/** Removes the message of a ready job that was superseded, after telling whoever holds it. */
+const dropReady = (
+  { wire }: Context,
+  { address: { partition }, current: { stored: { sequence } } }: JobView.JobView,
+): Effect.Effect<void, NatsError> =>
+  Effect.suspend(() => {
+    Conditional.announceVoid(wire, partition, [sequence])
+    return Conditional.remove(wire, partition, sequence)
+  })
+
+/**
+ * Writes a move together with the command that finishes what it begins. What waits for a time leaves
+ * no message behind by which anybody would meet its end.
+ */
+const writeWithCommand = (
+  { patience, wire }: Context,
+  { address, newest }: JobView.JobView,
+  { headers, payload, subject }: Moves.Move,
+  name: `_${string}`,
+  content: unknown,
+): Effect.Effect<boolean, NatsError> => {
+  const command = Command.message(wire, address.partition, name, content)
+  return AtomicBatch.publish(
+    wire.nats.connection,
+    [
+      {
+        subject,
+        payload,
+        messageId: `${command.id}-0`,
+        headers: headers + conditionLines(newest, wire.subjects.job(address)),
+      },
+      { subject: command.subject, payload: command.payload, messageId: `${command.id}-1` },
+    ],
+    patience,
+  ).pipe(
+    Effect.as(true),
+    Effect.catchTag(
+      "Rejected",
+      (error) => error.code === Code.wrongLastSequence ? Effect.succeed(false) : Effect.fail(error),
+    ),
+  )
+}
+
+const addressParts = ({ group, id, partition }: Subjects.Address) => [partition, group, id]
+
+const cancel = Effect.fnUntraced(function* (
+  context: Context,
+  view: JobView.JobView,
+  reason: string,
+): Effect.fn.Return<Done, OperateError> {
+  const { engine, patience, wire } = context
+  const { address, current } = view
+  const now = wire.clock.now()
+  const end = Moves.ended(wire.subjects, current, "cancelled", { ended: now, reason })
+  const isReady = current.subject.state === "ready"
+  if (isReady) {
+    if ((yield* Moves.write(wire, view, end, patience)) === undefined) return undefined
+    Conditional.announceVoid(wire, address.partition, [current.stored.sequence])
+  } else {
+    yield* context.ensureQueue(Subjects.engineQueue)
+    const parts = addressParts(address)
+    if (!(yield* writeWithCommand(context, view, end, Command.finishName, parts))) return undefined
+  }
+  const { claim } = current.envelope.progress
+  if (claim?.until === "finished") yield* Claims.releaseClaim(wire, address, claim)
+  announceEnded(wire, [address.id])
+  // From here on a server would do the same, who meets the message or runs the command.
+  yield* engine.meet(address)
+  if (isReady) yield* Conditional.remove(wire, address.partition, current.stored.sequence)
+  return "cancelled"
+})
+
+const requeue = Effect.fnUntraced(function* (
+  context: Context,
+  view: JobView.JobView,
+  revive: boolean,
+): Effect.fn.Return<Done, OperateError> {
+  const { engine, patience, wire } = context
+  const { address, current } = view
+  const { progress } = current.envelope
+  // A batch opens again when something is added to it.
+  if (progress.batch !== undefined) return { refused: true }
+  const claimed = yield* Claims.reclaim(wire, address, current.envelope, patience)
+  if (claimed._tag === "Taken") return { refused: true }
+  const batch = address.group === Subjects.noGroup
+    ? undefined
+    : yield* JobView.find(wire, address.group)
+  // Its batch mustn't end, or must be open again, before it lives.
+  if (batch !== undefined && !(yield* engine.batches.hold(batch, holdMillis))) {
+    return batch.current.subject.state === "cancelled" ? { refused: true } : undefined
+  }
+  const record = current.stored.sequence
+  const place = current.envelope.progress.place?.queue ?? current.envelope.queue
+  yield* context.ensureQueue(place)
+  const again = Moves.ready(wire.subjects, current, {
+    ...progress,
+    attempts: 0,
+    snoozes: 0,
+    lost: 0,
+    unknown: 0,
+    after: record,
+    earlier: (progress.earlier ?? 0) + progress.attempts,
+    since: wire.clock.now(),
+    claim: claimed.claim,
+    begun: undefined,
+  })
+  if (revive) {
+    yield* context.ensureQueue(Subjects.engineQueue)
+    const content = [...addressParts(address), record]
+    if (!(yield* writeWithCommand(context, view, again, Command.reviveName, content))) {
+      return undefined
+    }
+  } else if ((yield* Moves.write(wire, view, again, patience)) === undefined) return undefined
+  for (const sequence of [record, ...view.stale]) {
+    yield* Conditional.remove(wire, address.partition, sequence)
+  }
+  if (batch !== undefined) {
+    yield* engine.batches.update(batch.address, (state) => ({ ...state, heldUntil: 0 }))
+  }
+  return "enqueued"
+})
+
+const runNow = Effect.fnUntraced(function* (
+  { patience, wire }: Context,
+  view: JobView.JobView,
+): Effect.fn.Return<Done, OperateError> {
+  const { current } = view
+  const progress = { ...current.envelope.progress, since: wire.clock.now() }
+  const now = Moves.ready(wire.subjects, current, progress)
+  return (yield* Moves.write(wire, view, now, patience)) === undefined ? undefined : "enqueued"
+})
+
+const reschedule = Effect.fnUntraced(function* (
+  context: Context,
+  view: JobView.JobView,
+  { at, delay }: Reschedule,
+): Effect.fn.Return<Done, OperateError> {
+  const { patience, wire } = context
+  const { current } = view
+  const now = wire.clock.now()
+  const due = at ?? now + (delay ?? 0)
+  const isRetry = current.subject.state === "retry"
+  const progress = isRetry
+    ? current.envelope.progress
+    : { ...current.envelope.progress, since: Math.ceil(due) }
+  const then = Moves.later(wire.subjects, current, progress, due, isRetry ? "retry" : "later")
+  if ((yield* Moves.write(wire, view, then, patience)) === undefined) return undefined
+  if (current.subject.state === "ready") yield* dropReady(context, view)
+  return isRetry ? "retrying" : "scheduled"
+})
+
+const move = Effect.fnUntraced(function* (
+  context: Context,
+  view: JobView.JobView,
+  { lane, queue }: MoveOperation,
+): Effect.fn.Return<Done, OperateError> {
+  const { patience, wire } = context
+  const { current } = view
+  const { envelope, stored, subject } = current
+  const { progress } = envelope
+  // A batch waits in no queue.
+  if (progress.batch !== undefined) return { refused: true }
+  const place = {
+    queue: queue ?? progress.place?.queue ?? envelope.queue,
+    lane: lane ?? progress.place?.lane ?? envelope.lane,
+  }
+  yield* context.ensureQueue(place.queue)
+  const next = { ...progress, place }
+  const then = subject.state === "later" || subject.state === "retry"
+    ? Moves.later(wire.subjects, current, next, stored.due ?? wire.clock.now(), subject.state)
+    : stateOf(view) === "awaiting"
+    ? Moves.awaiting(wire.subjects, current, next, Moves.never)
+    : Moves.ready(wire.subjects, current, next)
+  if (then.subject === stored.subject && subject.state === "ready") return "enqueued"
+  if ((yield* Moves.write(wire, view, then, patience)) === undefined) return undefined
+  if (subject.state === "ready") yield* dropReady(context, view)
+  return stateOf(view)
+})
+
+const remove = Effect.fnUntraced(function* (
+  { wire }: Context,
+  { address, current: { stored, subject }, stale }: JobView.JobView,
+): Effect.fn.Return<Done, OperateError> {
+  // Copies of its messages first: without the record one of them would make it run again.
+  for (const sequence of stale.filter((other) => other < stored.sequence)) {
+    yield* Conditional.remove(wire, address.partition, sequence)
+  }
+  yield* Conditional.remove(wire, address.partition, stored.sequence)
+  return JobState.fromWire(subject.state)
+})
