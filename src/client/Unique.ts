@@ -46,8 +46,9 @@ export const requestOf = (
   )
 }
 
-/** How often a claim whose job is on its way is looked at, in milliseconds. */
-const pollMillis = 100
+/** Pauses between looks at a claim whose job is on its way, in milliseconds: each twice the last. */
+const shortestPause = 5
+const longestPause = 100
 
 /** Stores a job unless another one holds its key. `id` names the key's partition. */
 export const submit: (
@@ -68,6 +69,7 @@ export const submit: (
     const claimSubject = subjects.claim(partition, hash)
     const envelope = Existing.envelopeOf(job.message)
     const created: Existing.Submitted = { id, created: true }
+    let pause = shortestPause
 
     /** The job's message, holding the claim at a sequence. */
     const holding = (sequence: number) =>
@@ -172,7 +174,8 @@ export const submit: (
         case "Stale":
           return yield* takeOver(claim, standing.job, left)
         case "Coming":
-          yield* Effect.sleep(pollMillis)
+          yield* Effect.sleep(pause)
+          pause = Math.min(longestPause, pause * 2)
           return undefined
       }
     })
