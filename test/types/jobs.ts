@@ -14,6 +14,7 @@ import {
   type Errors,
   Job,
   type JobRecord,
+  Middleware,
   type Nats,
   type NatsError,
   Retry,
@@ -82,6 +83,9 @@ export const enqueueing = (): void => {
     | "TopologyConflict"
     | "Unavailable"
     | "Rejected"
+    | "JobExists"
+    | "EnqueueVetoed"
+    | "MiddlewareFailed"
   same<Tags, Known>(true)
   const failure: Errors.InvalidPayload | NatsError.Unavailable = null as never
   const errors: Client.EnqueueError = failure
@@ -205,4 +209,43 @@ export const policies = (): void => {
   Retry.exponential({ decide: () => "maybe" })
   // @ts-expect-error: a fixed policy has attempts
   Retry.fixed({ delay: 5 })
+}
+
+/** Middleware changes what is typed as unknown; what its makers need is what its layer needs. */
+export const middleware = (): void => {
+  const Audit = Middleware.make("audit", {
+    enqueue: (request, next) => {
+      same<typeof request.payload, unknown>(true)
+      return next({ ...request, options: { ...request.options, priority: "high" } })
+    },
+    attempt: (attempt, next) => {
+      same<typeof attempt.context, Readonly<Record<string, string>>>(true)
+      return Effect.tap(next, () => Effect.log(attempt.id))
+    },
+    transition: ({ to }) => Effect.log(to),
+  })
+  const fromMailer = Effect.gen(function* () {
+    const mailer = yield* Mailer
+    yield* Effect.addFinalizer(() => Effect.void)
+    if (Math.random() > 2) return yield* new Rejected({ code: 5 })
+    return Middleware.make("mailer", { transition: ({ id }) => mailer.send(id) })
+  })
+  const plain = Middleware.layer([Audit])
+  same<typeof plain, Layer.Layer<never>>(true)
+  const live = Middleware.layer([Audit, fromMailer])
+  same<typeof live, Layer.Layer<never, Rejected, Mailer>>(true)
+  Job.make("a", { middleware: [Audit] })
+  Middleware.make("veto", { enqueue: () => Middleware.veto("no") })
+  // @ts-expect-error: a definition is data and takes no effects
+  Job.make("a", { middleware: [fromMailer] })
+  // @ts-expect-error: there is no such priority
+  Middleware.make("a", { enqueue: (r, next) => next({ ...r, options: { priority: "urgent" } }) })
+  // @ts-expect-error: what a hook needs is given to it when it is made
+  Middleware.make("a", { attempt: (_, next) => Effect.andThen(Mailer, next) })
+  // @ts-expect-error: an enqueue fails with the errors its callers know, or vetoes
+  Middleware.make("a", { enqueue: () => Effect.fail("no") })
+  // @ts-expect-error: there is no such hook
+  Middleware.make("a", { around: () => Effect.void })
+  // @ts-expect-error: that is no middleware
+  Middleware.layer([5])
 }
