@@ -38,7 +38,8 @@ import type { NewJob, Submitted } from "./Existing.ts"
 import * as Interception from "./Interception.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
-import * as Journal from "./Journal.ts"
+import type * as Journal from "./Journal.ts"
+import * as JournalReader from "./JournalReader.ts"
 import { findRunning } from "./Running.ts"
 import * as Unique from "./Unique.ts"
 import * as Writer from "./Writer.ts"
@@ -366,7 +367,7 @@ const make = Effect.gen(function* () {
   })
 
   // Without a limit it waits for as long as it takes.
-  const journal = Journal.make(
+  const journal = JournalReader.make(
     wire,
     (id) => Effect.catchTag(awaiting.ended(id, undefined), "AwaitTimedOut", Effect.die),
   )
