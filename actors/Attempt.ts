@@ -8,6 +8,7 @@ import * as Scope from "effect/Scope"
 import { CurrentJob } from "../src/client/CurrentJob.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import { describe, type Ending } from "../src/core/Attempt.ts"
+import { inputOf } from "../src/core/Envelope.ts"
 import { maxMessageLength, payloadLimit } from "../src/core/Limits.ts"
 import { fromLane } from "../src/core/Priority.ts"
 import { Discard, Snooze, Veto } from "../src/core/Signal.ts"
@@ -128,7 +129,15 @@ export const attempt = (
   limit: Limit | undefined,
   maxPayload: number,
 ): Effect.Effect<Ended> => {
-  const { options: { version = 1 }, payload } = delivery.envelope
+  const { options: { version = 1 } } = delivery.envelope
+  const payload = inputOf(delivery.envelope)
+  if (payload === undefined) {
+    return Effect.succeed({
+      ending: "crashed",
+      message: "it takes the result of a job that gave none, or one that was too large to pass on",
+      hopeless: true,
+    })
+  }
   const body = Effect.matchEffect(handler.definition.payload.decode(payload, version), {
     onFailure: ({ path, reason }) =>
       Effect.succeed<Ended>({

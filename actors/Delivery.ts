@@ -69,7 +69,8 @@ export class Delivery {
 
   /** Number of the attempt that this delivery is for. */
   get attempt(): number {
-    return this.envelope.progress.attempts + 1
+    const { attempts, earlier = 0 } = this.envelope.progress
+    return earlier + attempts + 1
   }
 
   /** How often a server was lost that held the job, this delivery's own history included. */

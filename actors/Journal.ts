@@ -200,6 +200,10 @@ export class RunningJob implements CurrentJob {
     this.#wire = wire
   }
 
+  get parents(): CurrentJob["parents"] {
+    return this.#delivery.envelope.progress.waits?.parents ?? []
+  }
+
   /** The journal of the attempt; none once it has ended. */
   get journal(): Journal | undefined {
     if (this.#delivery.phase !== "running") return undefined

@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import type { JobId } from "../core/JobId.ts"
 import type { ProgressInput } from "../core/Journal.ts"
+import type { Parent } from "../core/Waits.ts"
 import type { Priority } from "../core/Priority.ts"
 
 /** The job and the attempt that a handler runs for. */
@@ -26,6 +27,8 @@ export interface CurrentJob {
   readonly started: Date
   /** Id of the server that runs it. */
   readonly server: string
+  /** The jobs that it follows, in the order in which they were named. */
+  readonly parents: ReadonlyArray<Parent>
   /** What `Job.progress` calls: takes how far the attempt is, and neither waits nor throws. */
   report(progress: ProgressInput): void
 }

@@ -11,7 +11,9 @@ import type { JobId } from "../core/JobId.ts"
 import * as JobState from "../core/JobState.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
-import type { JobMessage } from "../nats/Records.ts"
+import { type JobMessage, stateOf } from "../nats/Records.ts"
+import { noGroup } from "../nats/Subjects.ts"
+import { inputOf, placeOf } from "../core/Envelope.ts"
 import { deadlineOf } from "../core/Expiry.ts"
 import type { PayloadCodec } from "./Versions.ts"
 
@@ -43,9 +45,11 @@ export interface JobRecord<out P = unknown, out A = unknown, out E = unknown> {
   readonly name: string
   /** Where it stands. */
   readonly state: JobState.JobState
-  /** Queue it was created for. */
+  /** Changes with everything that happens to it: what a page has seen is told by it. */
+  readonly revision: number
+  /** Queue it waits in, or waited in last. */
   readonly queue: string
-  /** Priority it was created with. */
+  /** Priority in its queue. */
   readonly priority: Priority.Priority
   /** When it was created, by the NATS server's clock like all times here. */
   readonly created: Date
@@ -71,8 +75,20 @@ export interface JobRecord<out P = unknown, out A = unknown, out E = unknown> {
   readonly snoozes: number
   /** How often a server was lost while it ran it. */
   readonly lost: number
+  /** The jobs that it follows, and how those ended that have. */
+  readonly parents: ReadonlyArray<ParentRecord>
+  /** Id of the batch that it is a member of. */
+  readonly batch?: JobId | undefined
   /** Who runs it now, for a job that is processing. */
   readonly running?: RunningAttempt | undefined
+}
+
+/** A job that another one follows. */
+export interface ParentRecord {
+  /** Its id. */
+  readonly id: JobId
+  /** How it ended; absent while it hasn't. */
+  readonly state?: JobState.FinalState | undefined
 }
 
 /** An attempt that is under way. */
@@ -149,8 +165,11 @@ export const fromMessage: <P, A, E>(
   message: JobMessage,
   decoders: Decoders<P, A, E>,
 ) => Effect.Effect<JobRecord<P, A, E>, UnreadableRecord> = Effect.fnUntraced(
-  function* <P, A, E>({ envelope, stored, subject }: JobMessage, decoders: Decoders<P, A, E>) {
+  function* <P, A, E>(message: JobMessage, decoders: Decoders<P, A, E>) {
+    const { envelope, stored, subject } = message
     const { outcome, progress } = envelope
+    const place = placeOf(envelope)
+    const input = inputOf(envelope)
     const part = <B>(
       field: string,
       codec: Pick<Codec<B>, "decode">,
@@ -186,16 +205,18 @@ export const fromMessage: <P, A, E>(
     const record: JobRecord<P, A, E> = {
       id: subject.id,
       name: envelope.name,
-      state: JobState.fromWire(subject.state),
-      queue: envelope.queue,
-      priority: Priority.fromLane(envelope.lane),
+      state: stateOf(message),
+      revision: stored.sequence,
+      queue: place.queue,
+      priority: Priority.fromLane(place.lane),
       created: new Date(envelope.created),
       deadline: deadline === undefined ? undefined : new Date(deadline),
       version,
-      payload: yield* part(
+      // What it takes from its parents isn't there before they have ended.
+      payload: input === undefined ? undefined as P : yield* part(
         "payload",
         { decode: (bytes) => decoders.payload.decode(bytes, version) },
-        envelope.payload,
+        input,
       ),
       due: stored.due === undefined ? undefined : new Date(stored.due),
       ended: outcome === undefined ? undefined : new Date(outcome.ended),
@@ -207,6 +228,11 @@ export const fromMessage: <P, A, E>(
       attemptCount: progress.attempts,
       snoozes: progress.snoozes,
       lost: progress.lost,
+      parents: (progress.waits?.parents ?? []).map(({ id, outcome }) => ({
+        id,
+        state: outcome?.state,
+      })),
+      batch: subject.group === noGroup ? undefined : subject.group,
     }
     return record
   },

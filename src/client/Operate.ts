@@ -12,6 +12,7 @@ import { Code, type NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import { announceEnded } from "../nats/Notices.ts"
 import { conditionLines } from "../nats/Publisher.ts"
+import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { TopologyConflict } from "../nats/Topology.ts"
 import type { Wire } from "../nats/Wire.ts"
@@ -37,13 +38,8 @@ export interface Context {
   readonly notify: (view: JobView.JobView, answer: Answer & { readonly _tag: "changed" }) => void
 }
 
-/** State of a job as its message tells it: whether one that is ready runs, the servers know. */
-export const stateOf = ({ current }: JobView.JobView): JobState.JobState =>
-  current.subject.queue === Subjects.engineQueue && current.subject.state === "ready" &&
-    (current.envelope.progress.waits !== undefined ||
-      current.envelope.progress.batch !== undefined)
-    ? "awaiting"
-    : JobState.fromWire(current.subject.state)
+/** State of a job as its message tells it. */
+export const stateOf = ({ current }: JobView.JobView): JobState.JobState => Records.stateOf(current)
 
 /** Whether nobody but who builds it knows of a job. */
 export const isHidden = ({ current }: JobView.JobView): boolean => {

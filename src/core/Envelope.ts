@@ -126,6 +126,34 @@ export const untouched: Progress = {
   history: [],
 }
 
+const joined = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const { length } = parts
+  const head = length < 16
+    ? [0x90 + length]
+    : length < 0x10000
+    ? [0xdc, length >>> 8, length & 0xff]
+    : [0xdd, length >>> 24, (length >>> 16) & 0xff, (length >>> 8) & 0xff, length & 0xff]
+  return concat([Uint8Array.from(head), ...parts])
+}
+
+/**
+ * What a handler is given, in bytes: the payload, or what its parents have given where the job takes
+ * their results; `undefined` while one of these isn't there.
+ */
+export const inputOf = ({ options: { input }, payload, progress }: Envelope):
+  | Uint8Array
+  | undefined => {
+  if (input === undefined) return payload
+  const parents = progress.waits?.parents ?? []
+  const results: Array<Uint8Array> = []
+  for (const { outcome } of parents) {
+    if (outcome?.result !== undefined) results.push(outcome.result)
+    // Of any one parent that was needed, the first result counts; a list has all of them.
+    else if (input === "results") return undefined
+  }
+  return input === "result" ? results[0] : joined(results)
+}
+
 /** Where a job waits when it is ready: where it was created, or where it was moved to. */
 export const placeOf = ({ lane, progress, queue }: Envelope): Place =>
   progress.place ?? { queue, lane }

@@ -3,7 +3,7 @@ import * as Envelope from "../core/Envelope.ts"
 import { isFinal } from "../core/JobState.ts"
 import * as JobState from "../core/JobState.ts"
 import type { StoredMessage } from "./Reader.ts"
-import type { JobSubject, Subjects } from "./Subjects.ts"
+import { engineQueue, type JobSubject, type Subjects } from "./Subjects.ts"
 
 /** One message of a job. */
 export interface JobMessage {
@@ -27,6 +27,14 @@ export const parse = (
       ? []
       : [{ subject, stored, envelope }]
   })
+
+/** State of a job as its message tells it; whether one that is ready runs, the servers know. */
+export const stateOf = ({ envelope: { progress }, subject }: JobMessage): JobState.JobState => {
+  const awaits = progress.waits !== undefined || progress.batch !== undefined
+  // Its alarm has fired, and a server is about to look after it.
+  const isLookedAfter = subject.state === "ready" && subject.queue === engineQueue && awaits
+  return isLookedAfter ? "awaiting" : JobState.fromWire(subject.state)
+}
 
 const newestOf = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined =>
   messages.reduce<JobMessage | undefined>(
