@@ -1,4 +1,5 @@
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -9,6 +10,7 @@ import * as Tracer from "effect/Tracer"
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
 import { PartlyEnqueued } from "../../src/client/EnqueueMany.ts"
+import * as Interception from "../../src/client/Interception.ts"
 import * as Job from "../../src/client/Job.ts"
 import * as Middleware from "../../src/client/Middleware.ts"
 import { InvalidOptions, InvalidPayload } from "../../src/core/errors.ts"
@@ -305,6 +307,24 @@ describe("middleware around an enqueue", () => {
   )
 
   test(
+    "may call next again after it has failed",
+    [Middleware.make("fallback", {
+      enqueue: (request, next) =>
+        Effect.catchTag(
+          next(request),
+          "InvalidOptions",
+          () => next({ ...request, options: { queue: "fallback" } }),
+        ),
+    })],
+    () =>
+      Effect.gen(function* () {
+        const id = yield* Plain.enqueue({ text: "x" }, { queue: "a b" })
+        assert.equal((yield* messageOf(id)).parsed?.queue, "fallback")
+        assert.equal((yield* stored).messages, 1)
+      }),
+  )
+
+  test(
     "that never calls next has failed",
     [Middleware.make("lazy", { enqueue: () => Effect.succeed("made-up") })],
     () =>
@@ -374,6 +394,38 @@ describe("middleware that observes", () => {
         assert.match(lines[0] as string, /thrower/)
       }),
   )
+})
+
+describe("middleware that observes too slowly", () => {
+  effect("is told in order of what it has room for, and no more", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const lines: Array<string> = []
+      const opened = yield* Deferred.make<void>()
+      const slow = Middleware.make("slow", {
+        transition: ({ id }) =>
+          Effect.andThen(Deferred.await(opened), Effect.sync(() => seen.push(id))),
+      })
+      const logger = Logger.make<unknown, void>(({ message }) => {
+        lines.push(String(message))
+      })
+      yield* Effect.provide(
+        Effect.gen(function* () {
+          const { notify } = yield* Interception.Interception
+          for (let index = 0; index < 10_100; index++) {
+            notify({ id: String(index), name: "x", to: "enqueued" })
+          }
+          yield* Deferred.succeed(opened, undefined)
+        }),
+        Interception.layer.pipe(
+          Layer.provide(Middleware.layer([slow])),
+          Layer.provide(Logger.layer([logger])),
+        ),
+      )
+      // Closing has waited for what was left: one it was busy with, and the backlog.
+      assert.deepEqual(seen, Array.from({ length: 10_001 }, (_, index) => String(index)))
+      assert.equal(lines.length, 1)
+    }))
 })
 
 describe("the trace of an enqueue", () => {
