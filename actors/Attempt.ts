@@ -14,7 +14,7 @@ import { fromLane } from "../src/core/Priority.ts"
 import { Discard, Snooze, Veto } from "../src/core/Signal.ts"
 import { rfc3339 } from "../src/core/Time.ts"
 import type { Delivery } from "./Delivery.ts"
-import { RunningJob } from "./Journal.ts"
+import { RunningJob } from "./RunningJob.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
 /** How an attempt ended. */

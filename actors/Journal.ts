@@ -3,20 +3,10 @@
  * is. Nothing here waits, fails or grows: a journal is opened by the first thing that is written,
  * keeps a bounded number of lines, and lets go of what NATS doesn't take in time.
  */
-import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
-import * as Formatter from "effect/Formatter"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
-import { CurrentLogAnnotations } from "effect/References"
-import { CurrentJob } from "../src/client/CurrentJob.ts"
-import type { Definition } from "../src/client/Definition.ts"
-import type { LogLimits } from "../src/client/LogOptions.ts"
+import type * as LogLevel from "effect/LogLevel"
 import * as Form from "../src/core/Journal.ts"
-import { fromLane, type Priority } from "../src/core/Priority.ts"
 import type { Publisher } from "../src/nats/Publisher.ts"
 import type { Wire } from "../src/nats/Wire.ts"
-import type { Delivery } from "./Delivery.ts"
 
 /** Lines of one attempt whose answers are outstanding; more of them wait for these. */
 const maxUnanswered = 100
@@ -50,10 +40,13 @@ export class Journal {
   #progressSent = Number.NEGATIVE_INFINITY
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor({ publisher, subjects }: Wire, delivery: Delivery, lineLimit: number) {
-    const { id } = delivery.subject
+  constructor(
+    { publisher, subjects }: Wire,
+    { attempt, id }: { readonly id: string; readonly attempt: number },
+    lineLimit: number,
+  ) {
     this.#publisher = publisher
-    this.#attempt = delivery.attempt
+    this.#attempt = attempt
     this.#lineLimit = lineLimit
     this.#lineSubject = subjects.log(id)
     this.#progressSubject = subjects.log(id, "progress")
@@ -164,91 +157,3 @@ export class Journal {
     )
   }
 }
-
-const noContext: CurrentJob["context"] = {}
-
-/** The job of an attempt as its handler sees it; opens the journal when something is written. */
-export class RunningJob implements CurrentJob {
-  readonly id: string
-  readonly name: string
-  readonly attempt: number
-  readonly delivery: number
-  readonly queue: string
-  readonly priority: Priority
-  readonly created: Date
-  readonly context: Readonly<Record<string, string>>
-  readonly started: Date
-  readonly server: string
-  readonly #delivery: Delivery
-  readonly #wire: Wire
-  readonly #definition: Definition
-
-  constructor(delivery: Delivery, definition: Definition, server: string, wire: Wire) {
-    const { envelope, message, subject } = delivery
-    this.id = subject.id
-    this.name = envelope.name
-    this.attempt = delivery.attempt
-    this.delivery = message.deliveries
-    this.queue = subject.queue
-    this.priority = fromLane(envelope.lane)
-    this.created = new Date(envelope.created)
-    this.context = envelope.options.context ?? noContext
-    this.started = new Date(delivery.started)
-    this.server = server
-    this.#delivery = delivery
-    this.#definition = definition
-    this.#wire = wire
-  }
-
-  get parents(): CurrentJob["parents"] {
-    return this.#delivery.envelope.progress.waits?.parents ?? []
-  }
-
-  /** The journal of the attempt; none once it has ended. */
-  get journal(): Journal | undefined {
-    if (this.#delivery.phase !== "running") return undefined
-    const lines = this.#definition.logs?.lines ?? 0
-    return this.#delivery.journal ??= new Journal(this.#wire, this.#delivery, lines)
-  }
-
-  report(progress: Form.ProgressInput): void {
-    this.journal?.report(progress)
-  }
-}
-
-const textOf = (message: unknown, cause: Cause.Cause<unknown>): string => {
-  // Showing a value runs code of the program that logs it.
-  try {
-    const parts = (Array.isArray(message) ? message : [message]).map((part: unknown) =>
-      typeof part === "string" ? part : Formatter.format(part)
-    )
-    if (cause.reasons.length > 0) parts.push(Cause.pretty(cause))
-    return parts.join(" ")
-  } catch {
-    return "what was logged can't be read"
-  }
-}
-
-const loggerOf = ({ level: least }: LogLimits): Logger.Logger<unknown, void> =>
-  Logger.make(({ cause, date, fiber, logLevel, message }) => {
-    if (logLevel === "All" || logLevel === "None") return
-    if (LogLevel.isLessThan(logLevel, least)) return
-    const job = Context.getOrUndefined(fiber.context, CurrentJob)
-    if (!(job instanceof RunningJob)) return
-    const annotations = fiber.getRef(CurrentLogAnnotations)
-    job.journal?.line(date, logLevel, () => textOf(message, cause), annotations)
-  })
-
-/**
- * The services of a handler, with a logger beside those it has where its definition keeps lines. One
- * logger serves all its attempts: it finds the job among the services of the fiber that logs.
- */
-export const withLogger = (
-  context: Context.Context<never>,
-  { logs }: Definition,
-): Context.Context<never> =>
-  logs === undefined ? context : Context.add(
-    context,
-    Logger.CurrentLoggers,
-    new Set([...Context.get(context, Logger.CurrentLoggers), loggerOf(logs)]),
-  )

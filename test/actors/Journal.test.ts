@@ -5,7 +5,6 @@ import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import { type Client, Job, type Journal, type Nats, Retry } from "../../mod.ts"
-import type { Delivery } from "../../actors/Delivery.ts"
 import { Journal as ActorJournal } from "../../actors/Journal.ts"
 import type { JobId } from "../../src/core/JobId.ts"
 import { decodeLine } from "../../src/core/Journal.ts"
@@ -229,8 +228,7 @@ describe("A handler that writes while NATS is away", () => {
   effect("has few lines on their way at once", () =>
     Effect.gen(function* () {
       const wire = yield* Wire.Wire
-      const delivery = { subject: { id: "a" }, attempt: 1 } as Delivery
-      const kept = new ActorJournal(wire, delivery, 1_000)
+      const kept = new ActorJournal(wire, { id: "a", attempt: 1 }, 1_000)
       yield* nats.killServer
       for (let i = 0; i < 5_000; i++) {
         kept.line(new Date(), "Info", () => `line ${i}`, {})

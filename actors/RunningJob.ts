@@ -1,0 +1,59 @@
+/** The current job of an attempt, as its handler sees it. */
+import type { CurrentJob } from "../src/client/CurrentJob.ts"
+import type { Definition } from "../src/client/Definition.ts"
+import type { ProgressInput } from "../src/core/Journal.ts"
+import { fromLane, type Priority } from "../src/core/Priority.ts"
+import type { Wire } from "../src/nats/Wire.ts"
+import type { Delivery } from "./Delivery.ts"
+import { Journal } from "./Journal.ts"
+
+const noContext: CurrentJob["context"] = {}
+
+/** Opens the attempt's journal when something is written: what says nothing costs nothing. */
+export class RunningJob implements CurrentJob {
+  readonly id: string
+  readonly name: string
+  readonly attempt: number
+  readonly delivery: number
+  readonly queue: string
+  readonly priority: Priority
+  readonly created: Date
+  readonly context: Readonly<Record<string, string>>
+  readonly started: Date
+  readonly server: string
+  readonly #delivery: Delivery
+  readonly #wire: Wire
+  readonly #definition: Definition
+
+  constructor(delivery: Delivery, definition: Definition, server: string, wire: Wire) {
+    const { envelope, message, subject } = delivery
+    this.id = subject.id
+    this.name = envelope.name
+    this.attempt = delivery.attempt
+    this.delivery = message.deliveries
+    this.queue = subject.queue
+    this.priority = fromLane(envelope.lane)
+    this.created = new Date(envelope.created)
+    this.context = envelope.options.context ?? noContext
+    this.started = new Date(delivery.started)
+    this.server = server
+    this.#delivery = delivery
+    this.#definition = definition
+    this.#wire = wire
+  }
+
+  get parents(): CurrentJob["parents"] {
+    return this.#delivery.envelope.progress.waits?.parents ?? []
+  }
+
+  /** The journal of the attempt; none once it has ended. */
+  get journal(): Journal | undefined {
+    if (this.#delivery.phase !== "running") return undefined
+    const lines = this.#definition.logs?.lines ?? 0
+    return this.#delivery.journal ??= new Journal(this.#wire, this, lines)
+  }
+
+  report(progress: ProgressInput): void {
+    this.journal?.report(progress)
+  }
+}
