@@ -38,6 +38,11 @@ export interface Following {
 /** Names of the options that {@link waitsOf} understands. */
 export const followingKeys: ReadonlyArray<string> = ["on", "need", "delay"]
 
+/** The other options of a child. */
+export const withoutFollowing = <O extends Following>(
+  { delay: _, need: __, on: ___, ...rest }: O,
+): Omit<O, keyof Following> => rest
+
 const finals: ReadonlyArray<FinalState> = ["succeeded", "failed", "cancelled"]
 
 const invalid = (field: string, value: unknown, reason: string) =>

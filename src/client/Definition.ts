@@ -224,13 +224,17 @@ export const define = (
 /** The first version isn't written: most jobs have no other. */
 const wireVersion = (version: number): number | undefined => version === 1 ? undefined : version
 
-/** Where a job goes under a caller's overrides, with the context that travels with it. */
+/**
+ * Where a job goes under a caller's overrides, with the context that travels with it. `more` is what
+ * only the engine decides: what the job is given, and whose retention its record has.
+ */
 export const route = (
   definition: Definition,
   options: JobOptions | undefined,
   context?: Envelope.Options["context"],
+  more?: Pick<Envelope.Options, "input" | "retention">,
 ): Route | InvalidOptions => {
-  if (options === undefined && context === undefined) return definition
+  if (options === undefined && context === undefined && more === undefined) return definition
   const overrides = options ?? {}
   const { priority, queue = definition.queue, retry } = overrides
   const badQueue = checkName("queue", queue)
@@ -260,7 +264,8 @@ export const route = (
     template: Envelope.template(definition.name, queue, lane, {
       retry: retry?.backoff,
       timeout,
-      retention: definition.retentionClass,
+      retention: more?.retention ?? definition.retentionClass,
+      input: more?.input,
       context,
       deadline,
       ttl,

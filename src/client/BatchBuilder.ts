@@ -1,0 +1,428 @@
+/**
+ * Builds a batch: members are stored where nobody sees them, one write then makes the whole batch
+ * real, and its members are sent to their queues. Who dies before that write leaves nothing behind, who
+ * dies after it has a batch that servers go on with (W19).
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Envelope from "../core/Envelope.ts"
+import { InvalidOptions } from "../core/errors.ts"
+import { hash32, type JobId } from "../core/JobId.ts"
+import { checkKeys, show } from "../core/Names.ts"
+import * as Waits from "../core/Waits.ts"
+import { failureOf } from "../nats/Conditional.ts"
+import type { NatsError } from "../nats/errors.ts"
+import * as JobView from "../nats/JobView.ts"
+import * as Retention from "../nats/Retention.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
+import * as Continuations from "./Continuations.ts"
+import {
+  type Definition,
+  type JobOptions,
+  resolveRetention,
+  type Retention as RetentionOptions,
+} from "./Definition.ts"
+import type { Engine } from "./Engine.ts"
+import { JobNotFound } from "./JobRecord.ts"
+import * as Moves from "./Moves.ts"
+import * as PayloadSource from "./PayloadSource.ts"
+import type * as Prepare from "./Prepare.ts"
+import type { EnqueueError, Timing, Writer } from "./Writer.ts"
+
+/** What a batch is given. */
+export interface BatchOptions {
+  /** For people; up to 500 characters. */
+  readonly description?: string | undefined
+  /** How long the records of the batch and of its members are kept; default as for any job. */
+  readonly retention?: RetentionOptions | undefined
+}
+
+/** When a member may run at the earliest, and what else it has. */
+export type MemberOptions = JobOptions & Timing
+
+/** How a member follows other jobs. */
+export type MemberAfterOptions = JobOptions & Continuations.Following
+
+/**
+ * A batch couldn't be added to: it was cancelled, it is gone, or its builder took so long without a
+ * sign of life that servers gave it up. Nothing of what was being added has been seen by anybody.
+ */
+export class BatchClosed extends Data.Error<{
+  /** The batch. */
+  readonly id: JobId
+  /** Why. */
+  readonly reason: string
+}> {
+  /** Tag for `Effect.catchTag`. */
+  readonly _tag = "BatchClosed"
+  /** Name in stack traces. */
+  override readonly name = "BatchClosed"
+  /** One sentence a person can act on. */
+  override get message(): string {
+    return `nothing was added to batch ${this.id}: ${this.reason}`
+  }
+}
+
+/** Why a batch couldn't be built. */
+export type BatchError = EnqueueError | JobNotFound | BatchClosed
+
+/** Adds members to a batch that is being built. */
+export interface Builder {
+  /** Id of the batch. */
+  readonly id: JobId
+  /** Adds a job, for its queue at once or at its time. */
+  readonly add: (
+    definition: Definition,
+    payload: unknown,
+    options?: MemberOptions,
+  ) => Effect.Effect<JobId, BatchError>
+  /** Adds many jobs in bounded memory. */
+  readonly addMany: (
+    definition: Definition,
+    payloads: PayloadSource.Payloads<unknown>,
+    options?: MemberOptions,
+  ) => Effect.Effect<ReadonlyArray<JobId>, BatchError>
+  /** Adds a job that follows others, members or not. */
+  readonly addAfter: (
+    parents: JobId | ReadonlyArray<JobId>,
+    definition: Definition,
+    payload: unknown,
+    options?: MemberAfterOptions,
+  ) => Effect.Effect<JobId, BatchError>
+  /** Adds a batch, which is one member. */
+  readonly addBatch: <E, R>(
+    options: BatchOptions,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+  ) => Effect.Effect<JobId, E | BatchError, R>
+}
+
+/** Builds batches, and on batches, in a namespace. */
+export interface Batching {
+  /** Builds a batch and gives its id. */
+  readonly create: <E, R>(
+    options: BatchOptions,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+  ) => Effect.Effect<JobId, E | BatchError, R>
+  /** Adds to a batch that was built before; one that has ended opens again. */
+  readonly attach: <E, R>(
+    id: JobId,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+  ) => Effect.Effect<void, E | BatchError, R>
+}
+
+const beatEvery = Duration.seconds(10)
+const pageSize = 1_000
+const pageBytes = 8 * 1024 * 1024
+const maxDescription = 500
+/** A builder that finds another one at work on the batch waits for it, so long. */
+const turnMillis = 60_000
+
+const staged: Waits.Waits = { staged: true, need: "all", on: [], delay: 0, parents: [] }
+
+interface Resolved {
+  readonly description: string | undefined
+  readonly retention: string | undefined
+}
+
+/** Makes it for a namespace. */
+export const make = (
+  wire: Wire,
+  engine: Engine,
+  writer: Writer,
+  prepare: ReturnType<typeof Prepare.make>,
+): Batching => {
+  const { clock, publisher, subjects } = wire
+  const { batches } = engine
+  const { patience } = writer
+
+  const resolve: (options: BatchOptions) => Effect.Effect<Resolved, EnqueueError> = Effect
+    .fnUntraced(function* (options) {
+      const unknown = checkKeys("options", options, ["description", "retention"])
+      if (unknown !== undefined) return yield* unknown
+      const { description } = options
+      if (
+        description !== undefined &&
+        (typeof description !== "string" || description.length > maxDescription)
+      ) {
+        const reason = `it is a text of up to ${maxDescription} characters`
+        return yield* new InvalidOptions({
+          field: "description",
+          value: show(description),
+          reason,
+        })
+      }
+      if (options.retention === undefined) return { description, retention: undefined }
+      const setting = resolveRetention(options.retention)
+      if (setting instanceof InvalidOptions) return yield* setting
+      // Batches with the same retention share a class of records, which is told to the servers.
+      const { ageMillis, count } = setting
+      const hash = hash32(`batch ${ageMillis} ${count}`).toString(16).padStart(8, "0")
+      const retention = `_${hash}`
+      yield* Retention.publish(wire, retention, { name: "batches", ageMillis, count })
+      return { description, retention }
+    })
+
+  /** The message of a member that waits for nothing but its batch. */
+  const publicationOf = (group: string, partition: number, prepared: Prepare.Prepared) => {
+    const { due, id, message, to } = prepared
+    const address = { partition, group, id }
+    const progress = { ...Envelope.untouched, waits: staged }
+    return {
+      subject: subjects.live("await", to.queue, to.lane, address),
+      payload: Envelope.withProgress(
+        message,
+        due === undefined ? progress : { ...progress, since: Math.ceil(due) },
+      ),
+      headers: Moves.awaitLines(subjects, address, Moves.never),
+      expected: undefined,
+      filter: subjects.job(address),
+      patience,
+    }
+  }
+
+  /** Stores members in one pipeline. */
+  const stage = (
+    group: string,
+    partition: number,
+    members: ReadonlyArray<Prepare.Prepared>,
+  ): Effect.Effect<void, NatsError> =>
+    Effect.flatten(
+      Effect.callback<Effect.Effect<void, NatsError>>((resume) => {
+        let left = members.length
+        let failure: Effect.Effect<void, NatsError> = Effect.void
+        for (const member of members) {
+          const publication = publicationOf(group, partition, member)
+          publisher.publish(publication, (ack) => {
+            failure = failureOf(ack, publication.subject) ?? failure
+            if (--left === 0) resume(Effect.succeed(failure))
+          })
+        }
+        if (left === 0) resume(Effect.succeed(failure))
+      }),
+    )
+
+  interface Counted extends Builder {
+    readonly count: () => number
+  }
+
+  const builderOf = (
+    batch: Subjects.Address,
+    retention: string | undefined,
+    closed: () => string | undefined,
+  ): Counted => {
+    const { id, partition } = batch
+    let total = 0
+    const place = (field: string): Prepare.Place => ({
+      partition,
+      field,
+      retention,
+      what: "a batch",
+    })
+    const open: Effect.Effect<void, BatchClosed> = Effect.suspend(() => {
+      const reason = closed()
+      return reason === undefined ? Effect.void : Effect.fail(new BatchClosed({ id, reason }))
+    })
+    return {
+      id,
+      count: () => total,
+      add: Effect.fnUntraced(function* (definition, payload, options = {}) {
+        yield* open
+        const prepared = yield* prepare(definition, payload, options, place("payload"))
+        yield* stage(id, partition, [prepared])
+        total++
+        return prepared.id
+      }),
+      addMany: Effect.fnUntraced(function* (definition, payloads, options = {}) {
+        if (!PayloadSource.isPayloads(payloads)) {
+          return yield* new InvalidOptions({
+            field: "payloads",
+            value: show(payloads),
+            reason: "an array, an iterable or an async iterable of payloads is expected",
+          })
+        }
+        const source = PayloadSource.make(definition.name, payloads)
+        const ids: Array<JobId> = []
+        const all = Effect.gen(function* () {
+          for (let ended = false; !ended;) {
+            yield* open
+            const page: Array<Prepare.Prepared> = []
+            for (let bytes = 0; page.length < pageSize && bytes < pageBytes;) {
+              const field = `payload[${ids.length + page.length}]`
+              const item = yield* source.next(field)
+              ended = item.done === true
+              if (ended) break
+              const prepared = yield* prepare(definition, item.value, options, place(field))
+              page.push(prepared)
+              bytes += prepared.message.length
+            }
+            yield* stage(id, partition, page)
+            total += page.length
+            for (const prepared of page) ids.push(prepared.id)
+          }
+          return ids
+        })
+        return yield* Effect.ensuring(all, source.close)
+      }),
+      addAfter: Effect.fnUntraced(function* (parents, definition, payload, options = {}) {
+        yield* open
+        const waits = Continuations.waitsOf(parents, options)
+        if (waits instanceof InvalidOptions) return yield* waits
+        const rest = Continuations.withoutFollowing(options)
+        const prepared = yield* prepare(definition, payload, rest, place("payload"))
+        const { lane, queue } = prepared.to
+        const address = { partition, group: id, id: prepared.id }
+        const { message } = prepared
+        yield* Continuations.store(wire, { address, queue, lane, message, waits }, patience)
+        total++
+        return prepared.id
+      }),
+      addBatch: Effect.fnUntraced(function* (options, build) {
+        yield* open
+        const resolved = yield* resolve(options)
+        const inner = { partition, group: id, id: writer.newIdIn(partition) }
+        const class_ = resolved.retention ?? retention
+        yield* batches.create(inner, { description: resolved.description }, class_)
+        const builder = builderOf(inner, class_, closed)
+        yield* build(builder)
+        yield* batches.update(inner, (state) => ({ ...state, total: builder.count() }))
+        total++
+        return inner.id
+      }),
+    }
+  }
+
+  /** Runs a builder while servers are told that it lives. */
+  const building = Effect.fnUntraced(function* <E, R>(
+    batch: Subjects.Address,
+    retention: string | undefined,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+    isOpen: (phase: string, heldUntil: number) => boolean,
+  ): Effect.fn.Return<number, E | BatchError, R> {
+    let reason: string | undefined
+    const builder = builderOf(batch, retention, () => reason)
+    const beat = batches.update(
+      batch,
+      (state) =>
+        isOpen(state.phase, state.heldUntil)
+          ? { ...state, heldUntil: clock.now() + Moves.buildMillis }
+          : undefined,
+    ).pipe(
+      Effect.tap((state) =>
+        Effect.sync(() => {
+          if (state === undefined || !isOpen(state.phase, state.heldUntil)) {
+            reason = "its builder gave no sign of life for too long, so servers gave it up"
+          }
+        })
+      ),
+      Effect.ignore,
+    )
+    const beating = yield* Effect.forkChild(
+      Effect.schedule(beat, Schedule.spaced(beatEvery)),
+    )
+    yield* Effect.ensuring(build(builder), Fiber.interrupt(beating))
+    return builder.count()
+  })
+
+  const settings = (view: JobView.JobView) => view.current.envelope.options.retention
+
+  const create: Batching["create"] = Effect.fnUntraced(function* <E, R>(
+    options: BatchOptions,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+  ): Effect.fn.Return<JobId, E | BatchError, R> {
+    const { description, retention } = yield* resolve(options)
+    yield* writer.ensureQueue(Subjects.engineQueue)
+    const id = writer.newId()
+    const batch = Subjects.addressOf(id, wire.partitions)
+    yield* batches.create(batch, { description }, retention)
+    const isOpen = (phase: string) => phase === "building"
+    const total = yield* building(batch, retention, build, isOpen).pipe(
+      // Nobody has seen it: what is there of it goes away.
+      Effect.onExit((exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Effect.ignore(
+          Effect.andThen(
+            batches.update(batch, (state) => ({ ...state, heldUntil: 0 })),
+            batches.tick(batch),
+          ),
+        )
+      ),
+    )
+    const before = yield* batches.update(
+      batch,
+      (state) =>
+        state.phase === "building"
+          ? { ...state, phase: "releasing", total, generation: 1, heldUntil: 0 }
+          : undefined,
+    )
+    if (before?.phase !== "building") {
+      const reason = "its builder gave no sign of life for too long, so servers gave it up"
+      return yield* new BatchClosed({ id, reason })
+    }
+    // From here on it is real: should we die, servers go on.
+    yield* batches.release(batch)
+    return id
+  })
+
+  const attach: Batching["attach"] = Effect.fnUntraced(function* <E, R>(
+    id: JobId,
+    build: (builder: Builder) => Effect.Effect<unknown, E, R>,
+  ): Effect.fn.Return<void, E | BatchError, R> {
+    yield* writer.ensureQueue(Subjects.engineQueue)
+    const giveUp = clock.now() + turnMillis
+    let batch: JobView.JobView
+    while (true) {
+      const view = yield* JobView.find(wire, id)
+      const state = view?.current.envelope.progress.batch
+      if (view === undefined || state === undefined || state.phase === "building") {
+        return yield* new JobNotFound({ id })
+      }
+      if (view.current.subject.state === "cancelled") {
+        return yield* new BatchClosed({ id, reason: "it was cancelled" })
+      }
+      const isBusy = state.phase === "releasing" || state.heldUntil > clock.now()
+      if (!isBusy && (yield* batches.hold(view, Moves.buildMillis))) {
+        batch = view
+        break
+      }
+      if (clock.now() > giveUp) {
+        return yield* new BatchClosed({ id, reason: "somebody else is adding to it" })
+      }
+      yield* Effect.sleep("50 millis")
+    }
+    const isOpen = (phase: string, heldUntil: number) => phase === "open" && heldUntil > 0
+    const total = yield* building(batch.address, settings(batch), build, isOpen).pipe(
+      Effect.onExit((exit) =>
+        // What was staged goes away, and the batch ends if nothing else is left.
+        Exit.isSuccess(exit) ? Effect.void : Effect.ignore(
+          Effect.andThen(
+            batches.update(batch.address, (state) => ({ ...state, heldUntil: 1 })),
+            batches.tick(batch.address),
+          ),
+        )
+      ),
+    )
+    const before = yield* batches.update(
+      batch.address,
+      (state) =>
+        isOpen(state.phase, state.heldUntil)
+          ? {
+            phase: "releasing",
+            total: state.total + total,
+            generation: state.generation + 1,
+            heldUntil: 0,
+          }
+          : undefined,
+    )
+    if (before === undefined || !isOpen(before.phase, before.heldUntil)) {
+      const reason = "its builder gave no sign of life for too long, so servers gave it up"
+      return yield* new BatchClosed({ id, reason })
+    }
+    yield* batches.release(batch.address)
+  })
+
+  return { create, attach }
+}
