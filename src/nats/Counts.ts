@@ -15,6 +15,7 @@
  * that fire, superseded schedules, deletes, expiry, atomic batches, clean and unclean restarts, and
  * purges, with one exception: a purge by a filter with wildcards that removes exactly one message is
  * not counted. Ending with their consumer is what limits such a mistake to ten minutes.
+ * With three replicas they were right before and after one server was killed.
  */
 import * as Effect from "effect/Effect"
 import type { WireState } from "../core/JobState.ts"
