@@ -5,6 +5,7 @@
  *
  * @module
  */
+export * as Batch from "./src/client/Batch.ts"
 export * as Client from "./src/client/Client.ts"
 export { Bytes } from "./src/core/Codec.ts"
 export * as Errors from "./src/core/errors.ts"

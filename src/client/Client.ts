@@ -17,17 +17,26 @@ import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys, checkName } from "../core/Names.ts"
 import { type Instant, millisOf } from "../core/Time.ts"
 import type { NatsError } from "../nats/errors.ts"
+import * as JobView from "../nats/JobView.ts"
 import type { Nats } from "../nats/Nats.ts"
-import { newestAtLeader } from "../nats/Reader.ts"
 import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
+import * as BatchBuilder from "./BatchBuilder.ts"
+import * as BatchRecord from "./BatchRecord.ts"
+import * as Continuations from "./Continuations.ts"
+import { type Following, followingKeys } from "./Continuations.ts"
+import { Engine, layer as engineLayer } from "./Engine.ts"
+import * as Operate from "./Operate.ts"
+import { type Answer, type Expected, expectedKeys, type Operation } from "./Operation.ts"
+import * as Prepare from "./Prepare.ts"
 import * as Awaiting from "./Awaiting.ts"
 import * as ChosenId from "./ChosenId.ts"
 import {
   type Definition,
   enqueueOptionKeys,
   type EnqueueOptions,
+  jobOptionKeys,
   type JobOptions,
   type Route,
   route,
@@ -102,6 +111,21 @@ export interface Client extends Inspect.Inspect {
     payloads: EnqueueMany.Payloads<unknown>,
     options?: EnqueueMany.EnqueueManyOptions,
   ) => Effect.Effect<ReadonlyArray<JobId>, Writer.EnqueueError | EnqueueMany.PartlyEnqueued>
+  /** Stores a job that follows others: it waits until they have ended as it wants. */
+  readonly enqueueAfter: (
+    definition: Definition,
+    parents: JobId | ReadonlyArray<JobId>,
+    payload: unknown,
+    options?: JobOptions & Following,
+  ) => Effect.Effect<JobId, Writer.EnqueueError | JobRecord.JobNotFound>
+  /** Does an operation on one job. */
+  readonly operate: (
+    id: JobId,
+    operation: Operation,
+    expected?: Expected,
+  ) => Effect.Effect<Answer, Operate.OperateError>
+  /** Batches; `Batch` has them typed. */
+  readonly batches: Batches
   /** Reads a job in any state, without schemas. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord.JobRecord, ReadError>
   /** Reads a job in any state with the schemas of a definition. */
@@ -147,6 +171,14 @@ export interface Client extends Inspect.Inspect {
   ) => Effect.Effect<A, E | Writer.EnqueueError | OutcomeError>
 }
 
+/** What the client can do with batches. */
+export interface Batches extends BatchBuilder.Batching {
+  /** Reads a batch. */
+  readonly get: (
+    id: JobId,
+  ) => Effect.Effect<BatchRecord.BatchRecord, JobRecord.JobNotFound | InvalidOptions | NatsError>
+}
+
 /** The client as a service. */
 export const Client: Context.Service<Client, Client> = Context.Service<Client>(
   "portfire/client/Client",
@@ -183,7 +215,7 @@ const hasIdentity = (definition: Definition, options: EnqueueOptions | undefined
 
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
-  const { nats, publisher, reader, subjects } = wire
+  const { publisher, subjects } = wire
   const writer = Writer.make(wire, yield* Writer.Patience)
   const awaiting = yield* Awaiting.make(wire)
   const interception = yield* Interception.Interception
@@ -292,6 +324,52 @@ const make = Effect.gen(function* () {
         }), true)
     })
 
+  const engine = yield* Engine
+  const prepare = Prepare.make(wire, writer, interception)
+
+  const enqueueAfter: Client["enqueueAfter"] = Effect.fnUntraced(
+    function* (definition, parents, payload, options = {}) {
+      const unknown = checkKeys("options", options, [...jobOptionKeys, ...followingKeys])
+      if (unknown !== undefined) return yield* unknown
+      const waits = Continuations.waitsOf(parents, options)
+      if (waits instanceof InvalidOptions) return yield* waits
+      yield* writer.ensureQueue(Subjects.engineQueue)
+      // Beside the first of its parents: in its stream its end and the child's release are ordered.
+      const partition = Subjects.addressOf(waits.parents[0]?.id ?? "", wire.partitions).partition
+      const rest = Continuations.withoutFollowing(options)
+      const what = "a continuation"
+      const { id, message, to } = yield* prepare(definition, payload, rest, {
+        partition,
+        field: "payload",
+        what,
+      })
+      const address = { partition, group: Subjects.noGroup, id }
+      const child = { address, queue: to.queue, lane: to.lane, message, waits }
+      yield* Continuations.store(wire, child, writer.patience)
+      if (interception.isWatched(definition)) {
+        const { name } = definition
+        interception.notify({ id, name, to: "awaiting", queue: to.queue }, definition)
+      }
+      return id
+    },
+  )
+
+  const operating: Operate.Context = {
+    wire,
+    engine,
+    patience: writer.patience,
+    ensureQueue: writer.ensureQueue,
+    notify: ({ current: { envelope: { name } } }, { from, id, to }) =>
+      interception.notify({ id, name, from, to }),
+  }
+
+  const operate: Client["operate"] = Effect.fnUntraced(function* (id, operation, expected) {
+    const illegal = checkName("id", id) ??
+      (expected === undefined ? undefined : checkKeys("expected", expected, expectedKeys))
+    if (illegal !== undefined) return yield* illegal
+    return yield* Operate.operate(operating, id, JobView.find(wire, id), operation, expected)
+  })
+
   const enqueue: Client["enqueue"] = (definition, payload, options) =>
     Effect.suspend(() => {
       const unknown = options === undefined
@@ -326,33 +404,17 @@ const make = Effect.gen(function* () {
       )
     })
 
-  const findMessages = (id: JobId) => {
-    const job = Subjects.addressOf(id, wire.partitions)
-    // An id from elsewhere may look like one of ours in a partition that isn't there.
-    if (job.partition >= wire.partitions) return Effect.succeed([])
-    const stream = Subjects.jobsStream(subjects.namespace, job.partition)
-    const filter = subjects.job(job)
-    return Effect.flatMap(
-      reader.newest(stream, [filter]),
-      (found) =>
-        found.length > 0 ? Effect.succeed(found) : Effect.map(
-          // A replica that lags behind may not know the job yet; the leader does.
-          newestAtLeader(nats.connection, stream, filter),
-          (message) => message === undefined ? [] : [message],
-        ),
-    )
-  }
-
   const getWith: Client["getWith"] = Effect.fnUntraced(function* (id, decoders) {
     const illegal = checkName("id", id)
     if (illegal !== undefined) return yield* illegal
-    const found = yield* findMessages(id)
+    const found = yield* JobView.messagesOf(wire, id)
     if (found.length === 0) return yield* new JobRecord.JobNotFound({ id })
     const message = Records.current(Records.parse(subjects, found))
     if (message === undefined) {
       const reason = "its bytes are no job of a version that this engine reads"
       return yield* new JobRecord.UnreadableRecord({ id, field: "message", reason })
     }
+    if (Records.isHidden(message)) return yield* new JobRecord.JobNotFound({ id })
     const record = yield* JobRecord.fromMessage(message, decoders)
     if (record.state !== "enqueued") return record
     const running = yield* findRunning(wire, id)
@@ -391,6 +453,12 @@ const make = Effect.gen(function* () {
     submit,
     schedule,
     enqueueMany: EnqueueMany.make(wire, writer, interception),
+    enqueueAfter,
+    operate,
+    batches: {
+      ...BatchBuilder.make(wire, engine, writer, prepare),
+      get: (id) => BatchRecord.get(wire, id),
+    },
     get: (id) => getWith(id, JobRecord.plainDecoders),
     getWith,
     logs: journal.logs,
@@ -413,7 +481,7 @@ const make = Effect.gen(function* () {
 /** Provides the client on a namespace that is there already. */
 export const layerOnWire: Layer.Layer<Client, never, Wire.Wire> = Layer.provide(
   Layer.effect(Client, make),
-  Interception.layer,
+  Layer.merge(Interception.layer, engineLayer),
 )
 
 /** Provides the client; all a process needs that only enqueues and reads. */

@@ -56,7 +56,9 @@ import * as Definition from "./Definition.ts"
 import type { EnqueueManyOptions, PartlyEnqueued, Payloads } from "./EnqueueMany.ts"
 import { makeKey, type RegisteredHandler } from "./Handler.ts"
 import { checkMiddleware } from "./Interception.ts"
-import type { JobRecord } from "./JobRecord.ts"
+import type { Following } from "./Continuations.ts"
+import { type JobNotFound, type JobRecord, UnreadableRecord } from "./JobRecord.ts"
+import type { parentResult, parentResults } from "./Prepare.ts"
 import type { LogOptions } from "./LogOptions.ts"
 import type { UniqueJobs } from "./Identity.ts"
 import type { Middleware } from "./Middleware.ts"
@@ -64,6 +66,8 @@ import type { Migrations } from "./Versions.ts"
 import type { Timing } from "./Writer.ts"
 
 export { CurrentJob } from "./CurrentJob.ts"
+export type { Following } from "./Continuations.ts"
+export { parentResult, parentResults } from "./Prepare.ts"
 export type {
   IdentityOptions,
   OnConflict,
@@ -137,6 +141,22 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
     id: JobId,
     options?: AwaitOptions,
   ) => Effect.Effect<A, E | OutcomeError, Client>
+  /**
+   * Stores a job that follows others, and gives its id: it waits until its parents have ended as it
+   * wants (`on`, default `succeeded`; `need` all of them, or any), which may have happened before.
+   * One whose wish can't come true any more is cancelled. {@link parentResult} in place of a payload
+   * gives it what its parent has given. Fails with `JobNotFound` for a parent that isn't there.
+   */
+  readonly enqueueAfter: (
+    parents: JobId | ReadonlyArray<JobId>,
+    payload: P | typeof parentResult | typeof parentResults,
+    options?: Definition.JobOptions & Following,
+  ) => Effect.Effect<JobId, EnqueueError | JobNotFound, Client>
+  /**
+   * In the handler of a job that follows jobs of this definition: what they have given, of those that
+   * succeeded, in the order in which they were named.
+   */
+  readonly parentResults: Effect.Effect<ReadonlyArray<A>, UnreadableRecord, CurrentJob>
   /** Reads one job of this definition, in any state, with all its attempts. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord<P, A, E>, ReadError, Client>
   /**
@@ -241,6 +261,22 @@ export const make = <
       Effect.flatMap(Client, (client) => client.execute(definition, decoders, payload, options)),
     await: (id, options) =>
       Effect.flatMap(Client, (client) => client.awaitWith(id, decoders, options)),
+    enqueueAfter: (parents, payload, options) =>
+      Effect.flatMap(
+        Client,
+        (client) => client.enqueueAfter(definition, parents, payload, options),
+      ),
+    parentResults: Effect.flatMap(CurrentJob, ({ parents }) =>
+      Effect.forEach(
+        parents.flatMap(({ id, outcome }) =>
+          outcome?.result === undefined ? [] : [{ id, bytes: outcome.result }]
+        ),
+        ({ bytes, id }) =>
+          Effect.mapError(
+            decoders.success.decode(bytes),
+            ({ path, reason }) => new UnreadableRecord({ id, field: `result${path}`, reason }),
+          ),
+      )),
     get: (id) => Effect.flatMap(Client, (client) => client.getWith(id, decoders)),
     toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) =>
       Layer.effect(

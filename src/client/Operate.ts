@@ -41,12 +41,6 @@ export interface Context {
 /** State of a job as its message tells it. */
 export const stateOf = ({ current }: JobView.JobView): JobState.JobState => Records.stateOf(current)
 
-/** Whether nobody but who builds it knows of a job. */
-export const isHidden = ({ current }: JobView.JobView): boolean => {
-  const { batch, waits } = current.envelope.progress
-  return waits?.staged === true || batch?.phase === "building"
-}
-
 const isExpected = (
   view: JobView.JobView,
   state: JobState.JobState,
@@ -68,7 +62,7 @@ export const operate: (
     const accepted = JobState.accepts[operation._tag]
     while (true) {
       const view = yield* look
-      if (view === undefined || isHidden(view)) return { _tag: "notFound", id }
+      if (view === undefined || Records.isHidden(view.current)) return { _tag: "notFound", id }
       let from = stateOf(view)
       // Only servers know, and only some operations care.
       if (from === "enqueued" && operation._tag !== "cancel") {

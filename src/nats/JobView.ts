@@ -47,6 +47,27 @@ const readAll = Effect.fnUntraced(function* (
   })
 })
 
+/**
+ * All messages of the job with an id. Most jobs belong to no batch, so that is looked up first: the
+ * server finds a job whose group it knows without going through the batches.
+ */
+export const messagesOf: (
+  wire: Wire,
+  id: string,
+) => Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> = Effect.fnUntraced(
+  function* (wire, id) {
+    const address = Subjects.addressOf(id, wire.partitions)
+    const { partition } = address
+    // An id from elsewhere may look like one of ours in a partition that isn't there.
+    if (partition >= wire.partitions) return []
+    const stream = Subjects.jobsStream(wire.subjects.namespace, partition)
+    const alone = yield* readAll(wire, stream, wire.subjects.job(address))
+    return alone.length > 0
+      ? alone
+      : yield* readAll(wire, stream, wire.subjects.inAnyGroup(partition, id))
+  },
+)
+
 const viewOf = (
   subjects: Subjects.Subjects,
   found: ReadonlyArray<StoredMessage>,
@@ -78,16 +99,6 @@ export const at = (
   )
 }
 
-/**
- * What there is of the job with an id. Most jobs belong to no batch, so that is looked up first: the
- * server finds a job whose group it knows without going through the batches.
- */
-export const find: (wire: Wire, id: string) => Effect.Effect<JobView | undefined, NatsError> =
-  Effect.fnUntraced(function* (wire, id) {
-    const address = Subjects.addressOf(id, wire.partitions)
-    const alone = yield* at(wire, address)
-    if (alone !== undefined || address.partition >= wire.partitions) return alone
-    const stream = Subjects.jobsStream(wire.subjects.namespace, address.partition)
-    const filter = wire.subjects.inAnyGroup(address.partition, id)
-    return viewOf(wire.subjects, yield* readAll(wire, stream, filter))
-  })
+/** What there is of the job with an id. */
+export const find = (wire: Wire, id: string): Effect.Effect<JobView | undefined, NatsError> =>
+  Effect.map(messagesOf(wire, id), (found) => viewOf(wire.subjects, found))

@@ -3,7 +3,7 @@ import * as Envelope from "../core/Envelope.ts"
 import { isFinal } from "../core/JobState.ts"
 import * as JobState from "../core/JobState.ts"
 import type { StoredMessage } from "./Reader.ts"
-import { engineQueue, type JobSubject, type Subjects } from "./Subjects.ts"
+import { engineQueue, type JobSubject, noGroup, type Subjects } from "./Subjects.ts"
 
 /** One message of a job. */
 export interface JobMessage {
@@ -35,6 +35,13 @@ export const stateOf = ({ envelope: { progress }, subject }: JobMessage): JobSta
   const isLookedAfter = subject.state === "ready" && subject.queue === engineQueue && awaits
   return isLookedAfter ? "awaiting" : JobState.fromWire(subject.state)
 }
+
+/** Whether nobody but who builds it knows of a job: a member of a batch before its commit. */
+export const isHidden = (
+  { envelope: { progress: { batch, waits } }, subject }: JobMessage,
+): boolean =>
+  batch?.phase === "building" ||
+  (waits?.staged === true && subject.group !== noGroup && !isRecord(subject))
 
 const newestOf = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined =>
   messages.reduce<JobMessage | undefined>(

@@ -3,7 +3,7 @@
  *
  *     pf.<ns>.<p>.<state>.<queue>.<lane>.<group>.<id>   a job, in every state
  *     pf.<ns>.<p>.link.<parent>.<child>                 a job that follows another one
- *     pf.<ns>.<p>.claim.<hash>                          a unique key that a job holds
+ *     pf.<ns>.<p>.claim.-.-.-.-.<hash>                  a unique key that a job holds
  *     pf.<ns>.state.…                                   settings and presence
  *     pf.<ns>.log.<id>[.progress]                       what a job wrote while it ran
  *     pf.<ns>.ctl.…                                     actor messages on core NATS
@@ -126,7 +126,9 @@ export const make = (namespace: string): Subjects => {
     link: (partition, parent, child) => `${prefix}${partition}.link.${parent}.${child}`,
     linksFrom: (partition, parent) => `${prefix}${partition}.link.${parent}.*`,
     links: (partition) => `${prefix}${partition}.link.>`,
-    claim: (partition, hash) => `${prefix}${partition}.claim.${hash}`,
+    // Else every filter with wildcards before a job's id would go through all claims: the server
+    // leaves a branch at the first token that doesn't match.
+    claim: (partition, hash) => `${prefix}${partition}.claim.-.-.-.-.${hash}`,
     finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
     ready: (partition) => `${prefix}${partition}.ready.>`,
     lane: (partition, queue, lane) => `${prefix}${partition}.ready.${queue}.${lane}.>`,
