@@ -67,7 +67,7 @@ const fail = (
     onSuccess: (bytes): Ended => ({
       ending: "failed",
       ...describe(value),
-      ...(bytes.length <= maxErrorBytes ? { error: bytes } : {}),
+      ...(bytes.length > 0 && bytes.length <= maxErrorBytes ? { error: bytes } : {}),
       failure: { value },
     }),
     onFailure: ({ path, reason }): Ended => ({

@@ -45,9 +45,21 @@ export const Bytes: Schema.Codec<Uint8Array, Uint8Array> = Schema.declare<Uint8A
   { expected: "Uint8Array", toCodecJson: () => undefined },
 ) as never
 
+const readyMade = "portfire/core/Codec"
+
+/**
+ * A schema that stands for a codec which is no work of Effect's: definitions that have it use the
+ * codec. An `encode` that gives no bytes at all says, of an error, that it isn't to be kept.
+ */
+export const schemaOf = <A>(codec: Codec<A>): Schema.Codec<A, unknown> =>
+  Schema.Unknown.annotate({ [readyMade]: codec }) as unknown as Schema.Codec<A, unknown>
+
 const formatter = SchemaIssue.makeFormatterStandardSchemaV1()
 
-const pathText = (path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined) =>
+/** The path of an issue as text. */
+export const pathText = (
+  path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined,
+) =>
   (path ?? []).map((part) => {
     const key = typeof part === "object" ? part.key : part
     return typeof key === "number" ? `[${key}]` : `.${String(key)}`
@@ -79,6 +91,8 @@ const guarded = <A>(
 
 /** Makes the codec of a schema. */
 export const make = <S extends AnySchema>(schema: S): Codec<S["Type"]> => {
+  const ready = Schema.resolveAnnotations(schema)?.[readyMade]
+  if (ready !== undefined) return ready as Codec<S["Type"]>
   const json = Schema.toCodecJson(schema)
   const toJson = SchemaParser.encodeUnknownEffect(json)
   const fromJson = SchemaParser.decodeUnknownEffect(json)
