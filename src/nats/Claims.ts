@@ -89,17 +89,18 @@ const decode = (bytes: Uint8Array): ClaimBody | undefined => {
 /** Nobody's: what takes the place of a claim whose bytes say nothing. */
 const nobody: ClaimBody = { id: "", nonce: "", until: "finished" }
 
-/** The claim on a key, read at the stream's leader. */
+/** The claim on a key, as the stream's leader knows it. */
 export const read = (
-  { nats, subjects }: Wire,
+  { nats, reader, replicated, subjects }: Wire,
   { hash, partition }: Key,
-): Effect.Effect<StoredClaim | undefined, NatsError> =>
-  Effect.map(
-    newestAtLeader(
-      nats.connection,
-      Subjects.jobsStream(subjects.namespace, partition),
-      subjects.claim(partition, hash),
-    ),
+): Effect.Effect<StoredClaim | undefined, NatsError> => {
+  const stream = Subjects.jobsStream(subjects.namespace, partition)
+  const subject = subjects.claim(partition, hash)
+  return Effect.map(
+    // Without replicas whoever answers a direct read is the leader.
+    replicated
+      ? newestAtLeader(nats.connection, stream, subject)
+      : Effect.map(reader.newest(stream, [subject]), ([message]) => message),
     (message) =>
       message === undefined ? undefined : {
         ...decode(message.data) ?? nobody,
@@ -107,6 +108,7 @@ export const read = (
         time: message.time,
       },
   )
+}
 
 /**
  * Stores a claim where `expected` is the newest on the key, 0 for none. Gives its sequence, `undefined`
