@@ -89,18 +89,17 @@ const decode = (bytes: Uint8Array): ClaimBody | undefined => {
 /** Nobody's: what takes the place of a claim whose bytes say nothing. */
 const nobody: ClaimBody = { id: "", nonce: "", until: "finished" }
 
-/** The claim on a key, as the stream's leader knows it. */
+/** The claim on a key, read at the stream's leader. */
 export const read = (
-  { nats, reader, replicated, subjects }: Wire,
+  { nats, subjects }: Wire,
   { hash, partition }: Key,
-): Effect.Effect<StoredClaim | undefined, NatsError> => {
-  const stream = Subjects.jobsStream(subjects.namespace, partition)
-  const subject = subjects.claim(partition, hash)
-  return Effect.map(
-    // Without replicas whoever answers a direct read is the leader.
-    replicated
-      ? newestAtLeader(nats.connection, stream, subject)
-      : Effect.map(reader.newest(stream, [subject]), ([message]) => message),
+): Effect.Effect<StoredClaim | undefined, NatsError> =>
+  Effect.map(
+    newestAtLeader(
+      nats.connection,
+      Subjects.jobsStream(subjects.namespace, partition),
+      subjects.claim(partition, hash),
+    ),
     (message) =>
       message === undefined ? undefined : {
         ...decode(message.data) ?? nobody,
@@ -108,7 +107,6 @@ export const read = (
         time: message.time,
       },
   )
-}
 
 /**
  * Stores a claim where `expected` is the newest on the key, 0 for none. Gives its sequence, `undefined`
