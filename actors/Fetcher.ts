@@ -52,9 +52,12 @@ const largestPull = 500
 const gatherMillis = 1
 const callOffAfterMillis = 50
 const giveBackAfterMillis = 1_000
-const watchMillis = 5_000
-/** A pull that takes what is there is answered at once; unanswered ones hit a limit of the server. */
-const nowAnswersWithinMillis = 3_000
+const watchMillis = 500
+/**
+ * A pull that takes what is there is answered at once. One that isn't hit a limit of the server, or
+ * what it was to take was deleted in the meantime, which the server doesn't tell.
+ */
+const nowAnswersWithinMillis = 1_000
 
 /** The fetcher of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start => life(pool)

@@ -113,7 +113,7 @@ export const get: (
     return {
       id,
       state: stateOf(current),
-      description: decode<{ description: string }>(payload).description,
+      description: decode<{ description: string }>(payload).description ?? undefined,
       created: new Date(created),
       ended: outcome === undefined ? undefined : new Date(outcome.ended),
       reason: outcome?.reason,

@@ -154,9 +154,10 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
   ) => Effect.Effect<JobId, EnqueueError | JobNotFound, Client>
   /**
    * In the handler of a job that follows jobs of this definition: what they have given, of those that
-   * succeeded, in the order in which they were named.
+   * succeeded, in the order in which they were named. Dies with `UnreadableRecord` when one of them
+   * is of another definition.
    */
-  readonly parentResults: Effect.Effect<ReadonlyArray<A>, UnreadableRecord, CurrentJob>
+  readonly parentResults: Effect.Effect<ReadonlyArray<A>, never, CurrentJob>
   /** Reads one job of this definition, in any state, with all its attempts. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord<P, A, E>, ReadError, Client>
   /**
@@ -267,7 +268,7 @@ export const make = <
         (client) => client.enqueueAfter(definition, parents, payload, options),
       ),
     parentResults: Effect.flatMap(CurrentJob, ({ parents }) =>
-      Effect.forEach(
+      Effect.orDie(Effect.forEach(
         parents.flatMap(({ id, outcome }) =>
           outcome?.result === undefined ? [] : [{ id, bytes: outcome.result }]
         ),
@@ -276,7 +277,7 @@ export const make = <
             decoders.success.decode(bytes),
             ({ path, reason }) => new UnreadableRecord({ id, field: `result${path}`, reason }),
           ),
-      )),
+      ))),
     get: (id) => Effect.flatMap(Client, (client) => client.getWith(id, decoders)),
     toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) =>
       Layer.effect(

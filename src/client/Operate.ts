@@ -64,8 +64,8 @@ export const operate: (
       const view = yield* look
       if (view === undefined || Records.isHidden(view.current)) return { _tag: "notFound", id }
       let from = stateOf(view)
-      // Only servers know, and only some operations care.
-      if (from === "enqueued" && operation._tag !== "cancel") {
+      // Only the servers know.
+      if (from === "enqueued") {
         if ((yield* findRunning(context.wire, view.address.id)) !== undefined) from = "processing"
       }
       if (!accepted.includes(from) || !isExpected(view, from, expected)) {

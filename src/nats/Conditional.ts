@@ -86,7 +86,9 @@ export const remove = (
   ).pipe(
     Effect.asVoid,
     Effect.catchTag("Rejected", (error) =>
-      error.code === Code.sequenceNotFound ? Effect.void : Effect.fail(error)),
+      error.code === Code.sequenceNotFound || error.code === Code.messageNotDeleted
+        ? Effect.void
+        : Effect.fail(error)),
   )
 
 /** Messages that one announcement names. */

@@ -87,8 +87,10 @@ export const Code = {
   streamNotFound: 10059,
   /** The consumer doesn't exist. */
   consumerNotFound: 10014,
-  /** A sequence that is to be deleted isn't there. */
-  sequenceNotFound: 10057,
+  /** A message that is to be deleted isn't there, below the newest sequence or among all. */
+  messageNotDeleted: 10057,
+  /** See {@link Code.messageNotDeleted}. */
+  sequenceNotFound: 10043,
 } as const
 
 /**

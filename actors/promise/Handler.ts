@@ -1,0 +1,135 @@
+/** Async functions as handlers, and what they are told. */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Layer from "effect/Layer"
+import type * as LogLevel from "effect/LogLevel"
+import * as ClientService from "../../src/client/Client.ts"
+import type { CurrentJob } from "../../src/client/CurrentJob.ts"
+import * as EffectJob from "../../src/client/Job.ts"
+import { InvalidOptions } from "../../src/core/errors.ts"
+import { maxDelayMillis } from "../../src/core/Limits.ts"
+import type { ProgressInput } from "../../src/core/Journal.ts"
+import { Discard, Snooze } from "../../src/core/Signal.ts"
+import { millisOf } from "../../src/core/Time.ts"
+import { type Client, makeClient } from "./Client.ts"
+import { settle } from "./run.ts"
+
+/** How a line is logged. */
+export interface LineOptions {
+  /** How serious it is; default `Info`. */
+  readonly level?: LogLevel.Severity | undefined
+  /** What belongs to it. */
+  readonly annotations?: Readonly<Record<string, unknown>> | undefined
+}
+
+/** What a handler is told of the job and the attempt that it runs for, and what it can say. */
+export interface HandlerContext extends Omit<CurrentJob, "report"> {
+  /**
+   * Aborted when the attempt is interrupted: it has taken too long, the job was cancelled, or the
+   * server stops and the grace period is over. What the handler does then has no effect on the job.
+   */
+  readonly signal: AbortSignal
+  /** A client in the same namespace. */
+  readonly client: Client
+  /**
+   * Says how far the job is: a fraction from 0 to 1, or how many parts are done of how many. It
+   * neither waits nor throws; at most four a second are sent, the last one always.
+   */
+  progress(value: ProgressInput): void
+  /** Logs a line, which is kept with the job where its definition has `logs`. */
+  log(text: string, options?: LineOptions): void
+  /**
+   * Ends the attempt and the job: it is never tried again and is recorded as failed for this reason.
+   * It throws, so nothing after it runs; let what it throws pass.
+   */
+  discard(reason: string): never
+  /**
+   * Ends the attempt without counting it: the job runs again after the delay. It throws, so nothing
+   * after it runs; let what it throws pass. `InvalidOptions` for a delay that can't be.
+   */
+  snooze(delay: Duration.Input): never
+}
+
+/** A handler of the jobs of a definition: a layer, so that Effect code can run it too. */
+export type Handler<Name extends string = string> = Layer.Layer<EffectJob.Handler<Name>>
+
+const logOf = (context: Context.Context<never>): HandlerContext["log"] => (text, options = {}) =>
+  Effect.runSyncWith(context)(
+    Effect.annotateLogs(
+      Effect.logWithLevel(options.level ?? "Info")(text),
+      options.annotations ?? {},
+    ),
+  )
+
+const contextOf = (
+  job: CurrentJob,
+  services: Context.Context<ClientService.Client>,
+  signal: AbortSignal,
+): HandlerContext => {
+  let client: Client | undefined
+  return {
+    id: job.id,
+    name: job.name,
+    attempt: job.attempt,
+    delivery: job.delivery,
+    queue: job.queue,
+    priority: job.priority,
+    created: job.created,
+    context: job.context,
+    started: job.started,
+    server: job.server,
+    signal,
+    get client() {
+      return client ??= makeClient((effect, options) =>
+        settle((run) => Effect.runPromiseExitWith(services)(effect, run), options?.signal)
+      )
+    },
+    progress: (value) => job.report(value),
+    log: logOf(services),
+    discard: (reason) => {
+      throw new Discard(reason)
+    },
+    snooze: (delay) => {
+      const millis = millisOf("delay", delay, maxDelayMillis)
+      throw millis instanceof InvalidOptions ? millis : new Snooze(millis)
+    },
+  }
+}
+
+/** What a handler threw: a word of its own, an error its definition knows, or a crash. */
+const failureOf = <E>(
+  { definition }: EffectJob.Job<string, never, never, E>,
+  error: unknown,
+): Effect.Effect<never, E> =>
+  error instanceof Discard || error instanceof Snooze
+    ? Effect.die(error)
+    : Effect.matchEffect(definition.error.encode(error), {
+      onFailure: () => Effect.die(error),
+      onSuccess: () => Effect.fail(error as E),
+    })
+
+/** Binds an async function to a definition. */
+export const handlerOf = <Name extends string, P, A, E>(
+  job: EffectJob.Job<Name, P, A, E>,
+  handler: (payload: P, context: HandlerContext) => A | PromiseLike<A>,
+): Handler<Name> => {
+  const failed = (error: unknown) =>
+    failureOf(job as unknown as EffectJob.Job<string, never, never, E>, error)
+  return job.toLayer((payload: P) =>
+    Effect.flatMap(
+      Effect.context<ClientService.Client | CurrentJob>(),
+      (services) =>
+        Effect.callback<A, E>((resume, signal) => {
+          const { current } = EffectJob
+          const context = contextOf(Context.get(services, current), services, signal)
+          const run = async () => await handler(payload, context)
+          run().then(
+            (value) => resume(Exit.succeed(value)),
+            (error: unknown) => resume(failed(error)),
+          )
+        }),
+    )
+  ) as Handler<Name>
+}
