@@ -3,10 +3,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Command from "../src/client/Command.ts"
 import type { Engine } from "../src/client/Engine.ts"
+import { revive } from "../src/client/Revive.ts"
+import type { Wire } from "../src/nats/Wire.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
 /** The handlers of the engine's commands. */
-export const make = (engine: Engine): ReadonlyArray<ReadyHandler> => [
+export const make = (
+  wire: Wire,
+  engine: Engine,
+  patience: number,
+): ReadonlyArray<ReadyHandler> => [
   {
     definition: Command.define(Command.finishName, {}),
     context: Context.empty(),
@@ -14,6 +20,15 @@ export const make = (engine: Engine): ReadonlyArray<ReadyHandler> => [
     run: (payload) => {
       const job = Command.addressIn(payload)
       return job === undefined ? Effect.void : engine.meet(job)
+    },
+  },
+  {
+    definition: Command.define(Command.reviveName, {}),
+    context: Context.empty(),
+    silent: true,
+    run: (payload) => {
+      const job = Command.addressIn(payload)
+      return job === undefined ? Effect.void : revive(wire, engine, job.id, patience)
     },
   },
 ]

@@ -23,6 +23,7 @@ import process from "node:process"
 import { Client, layer as clientLayer } from "../src/client/Client.ts"
 import * as Interception from "../src/client/Interception.ts"
 import { Engine, layer as engineLayer } from "../src/client/Engine.ts"
+import { Patience } from "../src/client/Writer.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
@@ -125,7 +126,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const id = idOf(resolved.name)
   const engine = yield* Engine
   const runnable = new Map(handlers)
-  for (const command of EngineHandlers.make(engine)) {
+  for (const command of EngineHandlers.make(wire, engine, yield* Patience)) {
     runnable.set(command.definition.name, command)
   }
   const pools = new Map<string, Pool>()

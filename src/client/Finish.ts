@@ -28,7 +28,13 @@ export interface Hooks {
 export interface Finish {
   /** All that follows from a record. */
   readonly finish: (record: JobMessage) => Effect.Effect<void, NatsError>
-  /** The same for whatever job lies there, if it has ended. Gives whether it has. */
+  /** Strikes a parent off in a child's message. Gives the child's record, if it has ended. */
+  readonly strikeOff: (
+    child: Subjects.Address,
+    parent: string,
+    outcome: Waits.ParentOutcome,
+  ) => Effect.Effect<JobMessage | undefined, NatsError>
+  /** Finishes whatever job lies there, if it has ended. Gives whether it has. */
   readonly meet: (job: Subjects.Address) => Effect.Effect<boolean, NatsError>
 }
 
@@ -57,12 +63,7 @@ export const outcomeOf = ({ envelope, subject }: JobMessage): Waits.ParentOutcom
 export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
   const { clock, nats, subjects } = wire
 
-  /** Strikes a parent off in a child's message. Gives the child's record, if it has ended. */
-  const strikeOff: (
-    child: Subjects.Address,
-    parent: string,
-    outcome: Waits.ParentOutcome,
-  ) => Effect.Effect<JobMessage | undefined, NatsError> = Effect.fnUntraced(
+  const strikeOff: Finish["strikeOff"] = Effect.fnUntraced(
     function* (child, parent, outcome) {
       while (true) {
         const view = yield* JobView.at(wire, child)
@@ -110,5 +111,5 @@ export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
     return true
   })
 
-  return { finish, meet }
+  return { finish, meet, strikeOff }
 }
