@@ -19,7 +19,17 @@ import type { Wire } from "../nats/Wire.ts"
 import * as Command from "./Command.ts"
 import type { Engine } from "./Engine.ts"
 import * as Moves from "./Moves.ts"
-import type { Answer, Expected, Move as MoveOperation, Operation, Reschedule } from "./Operation.ts"
+import type {
+  Answer,
+  Cancel,
+  Expected,
+  Move,
+  Operation,
+  Requeue,
+  Reschedule,
+  RunNow,
+} from "./Operation.ts"
+import { moveOf, placeAfter } from "./OperationMove.ts"
 import { findRunning } from "./Running.ts"
 
 /** Why an operation couldn't be done. */
@@ -91,29 +101,15 @@ const attempt = (
 ): Effect.Effect<Done, OperateError> => {
   switch (operation._tag) {
     case "cancel":
-      return cancel(context, view, operation.reason)
+      return cancel(context, view, operation)
     case "requeue":
-      return requeue(context, view, operation.revive)
-    case "runNow":
-      return runNow(context, view)
-    case "reschedule":
-      return reschedule(context, view, operation)
-    case "move":
-      return move(context, view, operation)
+      return requeue(context, view, operation)
     case "remove":
       return remove(context, view)
+    default:
+      return relocate(context, view, operation)
   }
 }
-
-/** Removes the message of a ready job that was superseded, after telling whoever holds it. */
-const dropReady = (
-  { wire }: Context,
-  { address: { partition }, current: { stored: { sequence } } }: JobView.JobView,
-): Effect.Effect<void, NatsError> =>
-  Effect.suspend(() => {
-    Conditional.announceVoid(wire, partition, [sequence])
-    return Conditional.remove(wire, partition, sequence)
-  })
 
 /**
  * Writes a move together with the command that finishes what it begins. What waits for a time leaves
@@ -150,15 +146,18 @@ const writeWithCommand = (
 
 const addressParts = ({ group, id, partition }: Subjects.Address) => [partition, group, id]
 
+/** The state that a move leads to. */
+const stateAfter = ({ to }: Moves.Move): JobState.JobState => JobState.fromWire(to)
+
 const cancel = Effect.fnUntraced(function* (
   context: Context,
   view: JobView.JobView,
-  reason: string,
+  operation: Cancel,
 ): Effect.fn.Return<Done, OperateError> {
   const { engine, patience, wire } = context
   const { address, current } = view
-  const now = wire.clock.now()
-  const end = Moves.ended(wire.subjects, current, "cancelled", { ended: now, reason })
+  const end = moveOf(wire.subjects, current, operation, wire.clock.now())
+  if (end === undefined) return undefined
   const isReady = current.subject.state === "ready"
   if (isReady) {
     if ((yield* Moves.write(wire, view, end, patience)) === undefined) return undefined
@@ -169,24 +168,23 @@ const cancel = Effect.fnUntraced(function* (
     if (!(yield* writeWithCommand(context, view, end, Command.finishName, parts))) return undefined
   }
   const { claim } = current.envelope.progress
-  if (claim?.until === "finished") yield* Claims.releaseClaim(wire, address, claim)
+  if (claim !== undefined) yield* Claims.releaseClaim(wire, address, claim)
   announceEnded(wire, [address.id])
   // From here on a server would do the same, who meets the message or runs the command.
   yield* engine.meet(address)
   if (isReady) yield* Conditional.remove(wire, address.partition, current.stored.sequence)
-  return "cancelled"
+  return stateAfter(end)
 })
 
 const requeue = Effect.fnUntraced(function* (
   context: Context,
   view: JobView.JobView,
-  revive: boolean,
+  operation: Requeue,
 ): Effect.fn.Return<Done, OperateError> {
   const { engine, patience, wire } = context
   const { address, current } = view
-  const { progress } = current.envelope
   // A batch opens again when something is added to it.
-  if (progress.batch !== undefined) return { refused: true }
+  if (current.envelope.progress.batch !== undefined) return { refused: true }
   const claimed = yield* Claims.reclaim(wire, address, current.envelope, patience)
   if (claimed._tag === "Taken") return { refused: true }
   const batch = address.group === Subjects.noGroup
@@ -197,21 +195,10 @@ const requeue = Effect.fnUntraced(function* (
     return batch.current.subject.state === "cancelled" ? { refused: true } : undefined
   }
   const record = current.stored.sequence
-  const place = current.envelope.progress.place?.queue ?? current.envelope.queue
-  yield* context.ensureQueue(place)
-  const again = Moves.ready(wire.subjects, current, {
-    ...progress,
-    attempts: 0,
-    snoozes: 0,
-    lost: 0,
-    unknown: 0,
-    after: record,
-    earlier: (progress.earlier ?? 0) + progress.attempts,
-    since: wire.clock.now(),
-    claim: claimed.claim,
-    begun: undefined,
-  })
-  if (revive) {
+  yield* context.ensureQueue(placeAfter(current.envelope, operation).queue)
+  const again = moveOf(wire.subjects, current, operation, wire.clock.now(), claimed.claim)
+  if (again === undefined) return undefined
+  if (operation.revive) {
     yield* context.ensureQueue(Subjects.engineQueue)
     const content = [...addressParts(address), record]
     if (!(yield* writeWithCommand(context, view, again, Command.reviveName, content))) {
@@ -224,70 +211,36 @@ const requeue = Effect.fnUntraced(function* (
   if (batch !== undefined) {
     yield* engine.batches.update(batch.address, (state) => ({ ...state, heldUntil: 0 }))
   }
-  return "enqueued"
+  return stateAfter(again)
 })
 
-const runNow = Effect.fnUntraced(function* (
-  { patience, wire }: Context,
-  view: JobView.JobView,
-): Effect.fn.Return<Done, OperateError> {
-  const { current } = view
-  const progress = { ...current.envelope.progress, since: wire.clock.now() }
-  const now = Moves.ready(wire.subjects, current, progress)
-  return (yield* Moves.write(wire, view, now, patience)) === undefined ? undefined : "enqueued"
-})
-
-const reschedule = Effect.fnUntraced(function* (
+/** Lets a job that hasn't ended wait elsewhere, or until another time. */
+const relocate = Effect.fnUntraced(function* (
   context: Context,
   view: JobView.JobView,
-  { at, delay }: Reschedule,
+  operation: RunNow | Reschedule | Move,
 ): Effect.fn.Return<Done, OperateError> {
   const { patience, wire } = context
-  const { current } = view
-  const now = wire.clock.now()
-  const due = at ?? now + (delay ?? 0)
-  const isRetry = current.subject.state === "retry"
-  const progress = isRetry
-    ? current.envelope.progress
-    : { ...current.envelope.progress, since: Math.ceil(due) }
-  const then = Moves.later(wire.subjects, current, progress, due, isRetry ? "retry" : "later")
-  if ((yield* Moves.write(wire, view, then, patience)) === undefined) return undefined
-  if (current.subject.state === "ready") yield* dropReady(context, view)
-  return isRetry ? "retrying" : "scheduled"
-})
-
-const move = Effect.fnUntraced(function* (
-  context: Context,
-  view: JobView.JobView,
-  { lane, queue }: MoveOperation,
-): Effect.fn.Return<Done, OperateError> {
-  const { patience, wire } = context
-  const { current } = view
-  const { envelope, stored, subject } = current
-  const { progress } = envelope
+  const { address, current } = view
   // A batch waits in no queue.
-  if (progress.batch !== undefined) return { refused: true }
-  const place = {
-    queue: queue ?? progress.place?.queue ?? envelope.queue,
-    lane: lane ?? progress.place?.lane ?? envelope.lane,
+  if (current.envelope.progress.batch !== undefined) return { refused: true }
+  yield* context.ensureQueue(placeAfter(current.envelope, operation).queue)
+  const move = moveOf(wire.subjects, current, operation, wire.clock.now())
+  if (move === undefined) return stateOf(view)
+  if ((yield* Moves.write(wire, view, move, patience)) === undefined) return undefined
+  if (current.subject.state === "ready") {
+    Conditional.announceVoid(wire, address.partition, [current.stored.sequence])
+    yield* Conditional.remove(wire, address.partition, current.stored.sequence)
   }
-  yield* context.ensureQueue(place.queue)
-  const next = { ...progress, place }
-  const then = subject.state === "later" || subject.state === "retry"
-    ? Moves.later(wire.subjects, current, next, stored.due ?? wire.clock.now(), subject.state)
-    : stateOf(view) === "awaiting"
-    ? Moves.awaiting(wire.subjects, current, next, Moves.never)
-    : Moves.ready(wire.subjects, current, next)
-  if (then.subject === stored.subject && subject.state === "ready") return "enqueued"
-  if ((yield* Moves.write(wire, view, then, patience)) === undefined) return undefined
-  if (subject.state === "ready") yield* dropReady(context, view)
-  return stateOf(view)
+  return stateAfter(move)
 })
 
 const remove = Effect.fnUntraced(function* (
-  { wire }: Context,
+  { engine, wire }: Context,
   { address, current: { stored, subject }, stale }: JobView.JobView,
 ): Effect.fn.Return<Done, OperateError> {
+  // Nobody can finish what its end began once the record is gone.
+  yield* engine.meet(address)
   // Copies of its messages first: without the record one of them would make it run again.
   for (const sequence of stale.filter((other) => other < stored.sequence)) {
     yield* Conditional.remove(wire, address.partition, sequence)

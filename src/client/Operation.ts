@@ -24,6 +24,7 @@ import type * as Duration from "effect/Duration"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import type { JobState, OperationName } from "../core/JobState.ts"
+import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys, checkName, show } from "../core/Names.ts"
 import * as Priority from "../core/Priority.ts"
 import { type Instant, instantOf, millisOf } from "../core/Time.ts"
@@ -131,7 +132,10 @@ export const reschedule = (
     throw new InvalidOptions({ field: "delay", value: show(delay), reason })
   }
   return at === undefined
-    ? { _tag: "reschedule", delay: orThrow(millisOf("delay", delay as Duration.Input)) }
+    ? {
+      _tag: "reschedule",
+      delay: orThrow(millisOf("delay", delay as Duration.Input, maxDelayMillis)),
+    }
     : { _tag: "reschedule", at: orThrow(instantOf("at", at)) }
 }
 

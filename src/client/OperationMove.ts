@@ -1,7 +1,7 @@
 /** What operations make of a job's message: pure, and the same for one job and for many. */
 import type * as Envelope from "../core/Envelope.ts"
 import * as Records from "../nats/Records.ts"
-import type { Subjects } from "../nats/Subjects.ts"
+import { noGroup, type Subjects } from "../nats/Subjects.ts"
 import * as Moves from "./Moves.ts"
 import type { Operation } from "./Operation.ts"
 
@@ -18,6 +18,12 @@ export const placeAfter = (
     ? { queue: operation.queue ?? queue, lane: operation.lane ?? lane }
     : { queue, lane }
 }
+
+/** One whose author is still linking it to its parents is looked after, should the author die. */
+const tickOf = ({ envelope: { progress }, subject }: Records.JobMessage, now: number): number =>
+  progress.waits?.staged === true && subject.group === noGroup
+    ? now + Moves.buildMillis
+    : Moves.never
 
 /** The next message of a job; `undefined` when it is already as the operation wants it. */
 export const moveOf = (
@@ -62,7 +68,7 @@ export const moveOf = (
         return Moves.later(subjects, message, next, stored.due ?? now, subject.state)
       }
       if (Records.stateOf(message) === "awaiting") {
-        return Moves.awaiting(subjects, message, next, Moves.never)
+        return Moves.awaiting(subjects, message, next, tickOf(message, now))
       }
       const move = Moves.ready(subjects, message, next)
       return move.subject === stored.subject ? undefined : move
