@@ -5,6 +5,8 @@ import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import { Client, Job, Retry } from "../../mod.ts"
+import * as Existing from "../../src/client/Existing.ts"
+import * as Operation from "../../src/client/Operation.ts"
 import * as Moves from "../../src/client/Moves.ts"
 import * as Claims from "../../src/nats/Claims.ts"
 import * as Conditional from "../../src/nats/Conditional.ts"
@@ -66,6 +68,19 @@ describe("a unique key", () => {
       }
       const jobs = (yield* idsIn(nats)).filter((id) => id.length === 26)
       assert.deepEqual([jobs.length, (yield* claims).length], [3, 3])
+    }))
+
+  test("is known for its own by an enqueue whose answer is lost, which stores nothing twice", () =>
+    Effect.gen(function* () {
+      const { publisher } = yield* Wire.Wire
+      const losing = (write: Existing.Write) => {
+        // By then the job is on its way.
+        if (write === "claimed") queueMicrotask(() => publisher.reconnected())
+      }
+      const answer = yield* Effect.provideService(Sync.submit(of(1)), Existing.OnWrite, losing)
+      assert.ok(answer.created)
+      assert.equal((yield* stored).lastSequence, 2)
+      assert.equal((yield* Sync.submit(of(2))).id, answer.id)
     }))
 
   test("belongs to one job name, and decides its partition", () =>
@@ -218,6 +233,7 @@ describe("a unique key while servers run", () => {
       const server = yield* serve(
         nats.layer(freshNamespace()),
         Layer.merge(Sync.toLayer(handler), Plain.toLayer(handler)),
+        { gracePeriod: "50 millis" },
       )
       return { ...server, claims: subjectsIn(server.nats, "claim.>") }
     })
@@ -234,6 +250,34 @@ describe("a unique key while servers run", () => {
         yield* eventually(claims, (left) => left.length === 0)
       }
     }))
+
+  effect(
+    "is released by a cancel, and claimed again by a requeue where nobody holds it",
+    () =>
+      Effect.gen(function* () {
+        const { claims, client, provide, until } = yield* start(({ n }) =>
+          n === 1 ? Effect.never : Effect.void
+        )
+        const cancelled: Array<string> = []
+        // One that waits to come, one that runs.
+        for (const options of [{ delay: "1 hour" }, {}] as const) {
+          const { created, id } = yield* provide(Sync.submit(of(1), options))
+          assert.ok(created)
+          if (options.delay === undefined) yield* until(is("AttemptStarted", id))
+          assert.equal((yield* client.operate(id, Operation.cancel()))._tag, "changed")
+          yield* eventually(claims, (left) => left.length === 0)
+          cancelled.push(id)
+        }
+        const [first = ""] = cancelled
+        const holder = yield* provide(Sync.submit(of(2), { delay: "1 hour" }))
+        assert.equal((yield* client.operate(first, Operation.requeue()))._tag, "conflict")
+        yield* client.operate(holder.id, Operation.cancel())
+        yield* eventually(claims, (left) => left.length === 0)
+        assert.equal((yield* client.operate(first, Operation.requeue()))._tag, "changed")
+        yield* until(is("AttemptStarted", first))
+        assert.deepEqual(yield* provide(Sync.submit(of(3))), { id: first, created: false })
+      }),
+  )
 
   effect("held until started is free while its job runs", () =>
     Effect.gen(function* () {
