@@ -195,6 +195,29 @@ describe("a unique key", () => {
       )
     }))
 
+  test("goes to one of a requeue and several enqueues at once", () =>
+    Effect.gen(function* () {
+      const client = yield* Client.Client
+      const { nats } = yield* Wire.Wire
+      let requeued = 0
+      for (let round = 0; round < 40; round++) {
+        const account = `account ${round}`
+        const first = yield* Sync.enqueue(of(1, account))
+        yield* endAndDie(first)
+        const [answer, ...submitted] = yield* Effect.all([
+          Effect.delay(client.operate(first, Operation.requeue()), round % 8),
+          ...[2, 3, 4].map((n) => Effect.delay(Sync.submit(of(n, account)), (round * n) % 7)),
+        ], { concurrency: "unbounded" })
+        const won = "_tag" in answer && answer._tag === "changed"
+        if (won) requeued++
+        const created = submitted.filter((one) => "created" in one && one.created)
+        assert.equal(created.length, won ? 0 : 1, `round ${round}`)
+        const live = yield* subjectsIn(nats, "ready.>")
+        assert.equal(live.length, round + 1, `round ${round}`)
+      }
+      assert.ok(requeued > 0 && requeued < 40, `${requeued} requeues won`)
+    }))
+
   test("is refused where it can't be one, before anything is stored", () =>
     Effect.gen(function* () {
       const refused = (options: unknown, field: string) =>
