@@ -2,24 +2,20 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Command from "../src/client/Command.ts"
-import type { Engine } from "../src/client/Engine.ts"
+import type * as Operate from "../src/client/Operate.ts"
+import { runCommand, whereCommand } from "../src/client/OperateMany.ts"
 import { revive } from "../src/client/Revive.ts"
-import type { Wire } from "../src/nats/Wire.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
 /** The handlers of the engine's commands. */
-export const make = (
-  wire: Wire,
-  engine: Engine,
-  patience: number,
-): ReadonlyArray<ReadyHandler> => [
+export const make = (context: Operate.Context): ReadonlyArray<ReadyHandler> => [
   {
     definition: Command.define(Command.finishName, {}),
     context: Context.empty(),
     silent: true,
     run: (payload) => {
       const job = Command.addressIn(payload)
-      return job === undefined ? Effect.void : engine.meet(job)
+      return job === undefined ? Effect.void : context.engine.meet(job)
     },
   },
   {
@@ -28,7 +24,13 @@ export const make = (
     silent: true,
     run: (payload) => {
       const job = Command.addressIn(payload)
+      const { engine, patience, wire } = context
       return job === undefined ? Effect.void : revive(wire, engine, job.id, patience)
     },
+  },
+  {
+    definition: whereCommand,
+    context: Context.empty(),
+    run: (payload) => runCommand(context, payload),
   },
 ]

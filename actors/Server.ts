@@ -23,7 +23,8 @@ import process from "node:process"
 import { Client, layer as clientLayer } from "../src/client/Client.ts"
 import * as Interception from "../src/client/Interception.ts"
 import { Engine, layer as engineLayer } from "../src/client/Engine.ts"
-import { Patience } from "../src/client/Writer.ts"
+import type * as Operate from "../src/client/Operate.ts"
+import * as Writer from "../src/client/Writer.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
 import type { Nats } from "../src/nats/Nats.ts"
@@ -126,7 +127,16 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const id = idOf(resolved.name)
   const engine = yield* Engine
   const runnable = new Map(handlers)
-  for (const command of EngineHandlers.make(wire, engine, yield* Patience)) {
+  const patience = yield* Writer.Patience
+  const operating: Operate.Context = {
+    wire,
+    engine,
+    patience,
+    ensureQueue: Writer.make(wire, patience).ensureQueue,
+    notify: ({ current: { envelope: { name } } }, { from, id, to }) =>
+      interception.notify({ id, name, from, to }, handlers.get(name)?.definition),
+  }
+  for (const command of EngineHandlers.make(operating)) {
     runnable.set(command.definition.name, command)
   }
   const pools = new Map<string, Pool>()
@@ -159,7 +169,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   if (resolved.retention !== undefined) {
     retentions.set(Subjects.commonRetention, { name: "", ...resolved.retention })
   }
-  for (const { definition: { name, retention, retentionClass } } of handlers.values()) {
+  for (const { definition: { name, retention, retentionClass } } of runnable.values()) {
     if (retention !== undefined && retentionClass !== undefined) {
       retentions.set(retentionClass, { name, ...retention })
     }

@@ -28,6 +28,7 @@ import * as Continuations from "./Continuations.ts"
 import { type Following, followingKeys } from "./Continuations.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import * as Operate from "./Operate.ts"
+import * as OperateMany from "./OperateMany.ts"
 import { type Answer, type Expected, expectedKeys, type Operation } from "./Operation.ts"
 import * as Prepare from "./Prepare.ts"
 import * as Awaiting from "./Awaiting.ts"
@@ -45,6 +46,7 @@ import * as EnqueueMany from "./EnqueueMany.ts"
 import * as Inspect from "./Inspect.ts"
 import type { NewJob, Submitted } from "./Existing.ts"
 import * as Interception from "./Interception.ts"
+import type { JobFilter } from "./JobFilter.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import type * as Journal from "./Journal.ts"
@@ -54,6 +56,8 @@ import * as Unique from "./Unique.ts"
 import * as Writer from "./Writer.ts"
 
 export type * from "./Inspect.ts"
+export type { JobFilter } from "./JobFilter.ts"
+export type { Changes, WhereOptions } from "./OperateMany.ts"
 export type { EnqueueError } from "./Writer.ts"
 export { JobExists, type Submitted } from "./Existing.ts"
 export { type EnqueueManyOptions, PartlyEnqueued, type Payloads } from "./EnqueueMany.ts"
@@ -124,6 +128,29 @@ export interface Client extends Inspect.Inspect {
     operation: Operation,
     expected?: Expected,
   ) => Effect.Effect<Answer, Operate.OperateError>
+  /**
+   * Does an operation on up to 10,000 jobs, each by itself, and gives the answers in the order of the
+   * ids. Fails with `InvalidOptions` before anything is changed; after another failure some may be.
+   */
+  readonly operateAll: (
+    ids: ReadonlyArray<JobId>,
+    operation: Operation,
+    expected?: Expected,
+  ) => Effect.Effect<ReadonlyArray<Answer>, Operate.OperateError>
+  /**
+   * Does an operation on all jobs that match a filter and were there when it was asked for. It is a
+   * durable command: it is done even when who asked, or the server that does it, dies. Where no server
+   * answers, it is done here.
+   *
+   * Gives how many jobs it met that match, and how many of them it changed; `dryRun` only counts. When
+   * a server died in the midst, they are the numbers of the one that went on. Interrupting it doesn't
+   * stop a server that has begun. Fails with `InvalidOptions` before anything is written.
+   */
+  readonly operateWhere: (
+    filter: JobFilter,
+    operation: Operation,
+    options?: OperateMany.WhereOptions,
+  ) => Effect.Effect<OperateMany.Changes, Operate.OperateError>
   /** Batches; `Batch` has them typed. */
   readonly batches: Batches
   /** Reads a job in any state, without schemas. */
@@ -455,6 +482,7 @@ const make = Effect.gen(function* () {
     enqueueMany: EnqueueMany.make(wire, writer, interception),
     enqueueAfter,
     operate,
+    ...OperateMany.make(operating, awaiting),
     batches: {
       ...BatchBuilder.make(wire, engine, writer, prepare),
       get: (id) => BatchRecord.get(wire, id),

@@ -39,16 +39,20 @@ export const reviveName = "_revive"
 
 const nextId = JobId.makeGenerator()
 
-/** A command as the message to store, in a partition of its choice. */
+/**
+ * A command as the message to store, in a partition of its choice. One whose result somebody waits for
+ * names the retention class of its record.
+ */
 export const message = (
   wire: Wire,
   partition: number,
   name: `_${string}`,
   payload: unknown,
+  retention?: string,
 ): { readonly id: string; readonly subject: string; readonly payload: Uint8Array } => {
   const id = nextId(partition)
   const address = { partition, group: Subjects.noGroup, id }
-  const template = Envelope.template(name, Subjects.engineQueue, lane, {})
+  const template = Envelope.template(name, Subjects.engineQueue, lane, { retention })
   return {
     id,
     subject: wire.subjects.live("ready", Subjects.engineQueue, lane, address),
