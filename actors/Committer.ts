@@ -52,6 +52,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
         Delivery["transition"]
       >
       if (finals.has(kind)) {
+        delivery.recorded = true
         interest.ended(delivery.subject.id)
         const { claim } = delivery.envelope.progress
         // Nobody waits for it: one that stays is taken over by whoever wants the key next.
@@ -115,7 +116,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
 
     const answered = (delivery: Delivery, ack: Ack): void => {
       // What a committer before this one has begun may be answered to both.
-      if (!pool.held.has(delivery)) return
+      if (!pool.held.has(delivery) || delivery.recorded) return
       switch (ack._tag) {
         case "Stored":
           return stored(delivery, ack.sequence)
@@ -172,10 +173,9 @@ export const start = (pool: Pool): ChildSpec.Start =>
         pool.onMet = completion.met
         // A committer before this one may have left outcomes that are in no line.
         const settled = [...pool.held].filter((delivery) => delivery.phase === "settled")
-        pool.settled = settled.filter(({ transition }) => transition !== undefined)
-        for (const delivery of settled) {
-          if (delivery.transition === undefined) completion.met(delivery)
-        }
+        const isDone = ({ recorded, transition }: Delivery) => recorded || transition === undefined
+        pool.settled = settled.filter((delivery) => !isDone(delivery))
+        for (const delivery of settled.filter(isDone)) completion.met(delivery)
       }),
       () =>
         Effect.sync(() => {

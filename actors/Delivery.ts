@@ -46,6 +46,8 @@ export class Delivery {
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** What the attempt writes, once it has written something. */
   journal: Journal | undefined
+  /** Whether its record is stored, and what follows from that is being seen to. */
+  recorded = false
   /** What is to be written, once it is settled. */
   transition: Transition | undefined
 

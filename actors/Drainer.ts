@@ -10,6 +10,7 @@
  * So after a clean stop no job waits for its lease to run out (G8).
  */
 import * as Effect from "effect/Effect"
+import { engineQueue } from "../src/nats/Subjects.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
 import type { Pool } from "./Pool.ts"
 
@@ -32,7 +33,9 @@ const until = (pool: Pool, done: () => boolean): Effect.Effect<void> =>
 
 const drain = Effect.fnUntraced(function* (pool: Pool) {
   pool.draining = true
-  pool.options.emit({ _tag: "DrainStarted", queue: pool.options.name, running: pool.running })
+  const { emit, name: queue } = pool.options
+  // The engine's own queue is nobody's business.
+  if (queue !== engineQueue) emit({ _tag: "DrainStarted", queue, running: pool.running })
   yield* Effect.timeoutOption(Effect.promise(() => pool.puller.drain()), lastStepMillis)
   pool.giveBackWaiting()
   yield* Effect.timeoutOption(until(pool, () => pool.running === 0), pool.options.graceMillis)
