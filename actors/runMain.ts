@@ -7,12 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import process from "node:process"
 import { Server } from "./Server.ts"
-
-/** Exit code of a process that a second signal stopped at once: that of an interrupted program. */
-const stoppedAtOnce = 130
-
-/** A second signal that comes sooner than this is the echo of the first. */
-const echoMillis = 500
+import { onSignals } from "./signals.ts"
 
 /**
  * Runs a layer, usually `Server.layer` with its handlers and its connection, until SIGINT or SIGTERM;
@@ -37,25 +32,9 @@ export const runMain = <A, E>(layer: Layer.Layer<A, E>): void => {
       }),
   )
   const fiber = Effect.runFork(Effect.scoped(program))
-  let stopping: number | undefined
-  const onSignal = (signal: string) => {
-    if (stopping !== undefined) {
-      // A shell and its package runner may both pass the same key on.
-      if (performance.now() - stopping < echoMillis) return
-      process.exit(stoppedAtOnce)
-    }
-    stopping = performance.now()
-    process.stderr.write(
-      `${signal}: stopping, running jobs get their grace period; ` +
-        "again to stop at once\n",
-    )
-    fiber.interruptUnsafe()
-  }
-  process.on("SIGINT", onSignal)
-  process.on("SIGTERM", onSignal)
+  const ignoreSignals = onSignals(() => fiber.interruptUnsafe())
   fiber.addObserver((exit) => {
-    process.removeListener("SIGINT", onSignal)
-    process.removeListener("SIGTERM", onSignal)
+    ignoreSignals()
     if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) process.exit(0)
     const error = Cause.squash(exit.cause)
     process.stderr.write(`${error instanceof Error ? error.message : Cause.pretty(exit.cause)}\n`)

@@ -5,9 +5,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import type * as LogLevel from "effect/LogLevel"
-import * as ClientService from "../../src/client/Client.ts"
-import type { CurrentJob } from "../../src/client/CurrentJob.ts"
-import * as EffectJob from "../../src/client/Job.ts"
+import type * as ClientService from "../../src/client/Client.ts"
+import { CurrentJob } from "../../src/client/CurrentJob.ts"
+import type * as EffectJob from "../../src/client/Job.ts"
 import { InvalidOptions } from "../../src/core/errors.ts"
 import { maxDelayMillis } from "../../src/core/Limits.ts"
 import type { ProgressInput } from "../../src/core/Journal.ts"
@@ -80,6 +80,7 @@ const contextOf = (
     context: job.context,
     started: job.started,
     server: job.server,
+    parents: job.parents,
     signal,
     get client() {
       return client ??= makeClient((effect, options) =>
@@ -122,8 +123,7 @@ export const handlerOf = <Name extends string, P, A, E>(
       Effect.context<ClientService.Client | CurrentJob>(),
       (services) =>
         Effect.callback<A, E>((resume, signal) => {
-          const { current } = EffectJob
-          const context = contextOf(Context.get(services, current), services, signal)
+          const context = contextOf(Context.get(services, CurrentJob), services, signal)
           const run = async () => await handler(payload, context)
           run().then(
             (value) => resume(Exit.succeed(value)),

@@ -18,6 +18,7 @@ const floors: ReadonlyArray<readonly [RegExp, number]> = [
   [/^src\/nats\//, 1],
   [/^src\/client\//, 2],
   [/^src\/(dashboard|cli|testing)\//, 3],
+  [/^actors\/promise\//, 5],
   [/^actors\//, 4],
   [/^mod\.ts$/, 5],
 ]
@@ -26,7 +27,7 @@ const floorOf = (path: string): number | undefined =>
   floors.find(([pattern]) => pattern.test(path))?.[1]
 
 const siblingOf = (path: string): string | undefined =>
-  /^src\/(dashboard|cli|testing)\//.exec(path)?.[1]
+  /^(src\/(?:dashboard|cli|testing)\/|actors\/promise\/|mod\.ts$)/.exec(path)?.[1]
 
 /** Files that may name the globals of Bun and Deno. */
 const edges = /^(actors\/main\.ts|src\/nats\/(Embedded|Server)\w*\.ts|src\/testing\/|examples\/)/
