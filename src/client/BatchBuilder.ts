@@ -4,7 +4,6 @@
  * dies after it has a batch that servers go on with (W19).
  */
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -115,7 +114,6 @@ export interface Batching {
   ) => Effect.Effect<void, E | BatchError, R>
 }
 
-const beatEvery = Duration.seconds(10)
 const pageSize = 1_000
 const pageBytes = 8 * 1024 * 1024
 const maxDescription = 500
@@ -309,7 +307,7 @@ export const make = (
       batch,
       (state) =>
         isOpen(state.phase, state.heldUntil)
-          ? { ...state, heldUntil: clock.now() + Moves.buildMillis }
+          ? { ...state, heldUntil: clock.now() + wire.alarmMillis }
           : undefined,
     ).pipe(
       Effect.tap((state) =>
@@ -322,7 +320,7 @@ export const make = (
       Effect.ignore,
     )
     const beating = yield* Effect.forkChild(
-      Effect.schedule(beat, Schedule.spaced(beatEvery)),
+      Effect.schedule(beat, Schedule.spaced(wire.alarmMillis / 3)),
     )
     yield* Effect.ensuring(build(builder), Fiber.interrupt(beating))
     return builder.count()
@@ -384,7 +382,7 @@ export const make = (
         return yield* new BatchClosed({ id, reason: "it was cancelled" })
       }
       const isBusy = state.phase === "releasing" || state.heldUntil > clock.now()
-      if (!isBusy && (yield* batches.hold(view, Moves.buildMillis))) {
+      if (!isBusy && (yield* batches.hold(view, wire.alarmMillis))) {
         batch = view
         break
       }

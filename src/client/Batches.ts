@@ -3,8 +3,8 @@
  * members; its message is its state, its lock and its alarm: every change is one conditional write,
  * and a server looks after it when its alarm fires. Members are jobs whose group is the batch's id.
  *
- * It ends when no member lives. Whoever ends members looks soon afterwards, and the alarm looks every
- * half minute in case that somebody died in between (W19).
+ * It ends when no member lives. Whoever ends members looks soon afterwards, and the alarm looks again
+ * and again in case that somebody died in between (W19).
  */
 import * as Effect from "effect/Effect"
 import * as BatchState from "../core/BatchState.ts"
@@ -28,9 +28,6 @@ export const batchName = "_batch"
 
 /** Reason in the record of a batch that was never committed; nobody has ever seen it. */
 const abandoned = "abandoned"
-
-/** How often servers look after an open batch that nobody else looked after, in ms. */
-const lookMillis = 30_000
 
 /** Members of which it is verified one by one whether they live. */
 const verified = 64
@@ -91,7 +88,7 @@ export interface Batches {
 
 /** Makes it for a namespace; `finish` is asked for when it is needed, for the two know each other. */
 export const make = (wire: Wire, patience: number, finish: () => Finish): Batches => {
-  const { clock, publisher, reader, subjects } = wire
+  const { alarmMillis, clock, publisher, reader, subjects } = wire
   const streamOf = (partition: number) => Subjects.jobsStream(subjects.namespace, partition)
 
   const withState = (view: JobView.JobView, batch: BatchState.BatchState, tick: number) =>
@@ -106,7 +103,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
     // A nested batch that is being built is looked after by the one that it is part of.
     phase === "building" && group !== Subjects.noGroup
       ? Moves.never
-      : Math.max(heldUntil, clock.now() + (phase === "open" ? lookMillis : Moves.buildMillis))
+      : Math.max(heldUntil, clock.now() + alarmMillis)
 
   const create: Batches["create"] = Effect.fnUntraced(
     function* (address, description, retention) {
@@ -114,7 +111,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
         phase: "building",
         total: 0,
         generation: 0,
-        heldUntil: clock.now() + Moves.buildMillis,
+        heldUntil: clock.now() + alarmMillis,
       }
       const template = Envelope.template(batchName, Subjects.engineQueue, 3, { retention })
       const payload = MessagePack.encode(description)
@@ -207,7 +204,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
         return undefined
       }
       return progress.waits?.staged === true
-        ? Moves.settled(subjects, member, { ...progress.waits, staged: false }, clock.now())
+        ? Moves.settled(wire, member, { ...progress.waits, staged: false }, clock.now())
         : undefined
     }, (moved) =>
       // Those that are cancelled at once have jobs that follow them, too.

@@ -136,7 +136,7 @@ export const settle: (
       const { maxPayload } = wire.nats.server()
       let next: Waits.Waits = { ...waits, staged: isMember }
       for (const [parent, outcome] of ended) next = struck(next, parent, outcome, maxPayload)
-      const move = Moves.settled(wire.subjects, view.current, next, wire.clock.now())
+      const move = Moves.settled(wire, view.current, next, wire.clock.now())
       if ((yield* Moves.write(wire, view, move, patience)) !== undefined) return []
     }
   },
@@ -157,7 +157,7 @@ export const store: (
 ) => Effect.Effect<void, NatsError | JobNotFound> = Effect.fnUntraced(
   function* (wire, { address, lane, message, queue, waits }, patience) {
     const { clock, subjects } = wire
-    const tick = address.group === Subjects.noGroup ? clock.now() + Moves.buildMillis : Moves.never
+    const tick = address.group === Subjects.noGroup ? clock.now() + wire.alarmMillis : Moves.never
     const sequence = yield* Conditional.publish(wire, address.partition, {
       subject: subjects.live("await", queue, lane, address),
       payload: Envelope.withProgress(message, { ...Envelope.untouched, waits }),

@@ -74,7 +74,7 @@ export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
         if (waits === undefined || !Waits.waitsFor(waits, parent)) return undefined
         const next = struck(waits, parent, outcome, nats.server().maxPayload)
         const now = clock.now()
-        const move = Moves.settled(subjects, current, next, now)
+        const move = Moves.settled(wire, current, next, now)
         const sequence = yield* Moves.write(wire, view, move, patience)
         if (sequence === undefined) continue
         return move.to === "cancelled" ? Moves.storedAs(wire, view, move, sequence, now) : undefined

@@ -25,9 +25,6 @@ export interface Move {
 /** When a job awaits something that no clock brings. */
 export const never: number = Date.UTC(2200, 0, 1)
 
-/** How long somebody may take to build something before servers look after it, in ms. */
-export const buildMillis = 30_000
-
 /** Lane of the engine's queue on which it looks after jobs that await something. */
 const tickLane = 2
 
@@ -120,7 +117,7 @@ export const ended = (
  * delay), or it is cancelled because it can't be met any more.
  */
 export const settled = (
-  subjects: Subjects.Subjects,
+  { alarmMillis, subjects }: Pick<Wire, "alarmMillis" | "subjects">,
   message: JobMessage,
   waits: Waits.Waits,
   now: number,
@@ -135,7 +132,7 @@ export const settled = (
         subjects,
         message,
         { ...progress, waits },
-        waits.staged && message.subject.group === Subjects.noGroup ? now + buildMillis : never,
+        waits.staged && message.subject.group === Subjects.noGroup ? now + alarmMillis : never,
       )
     case "Cancel":
       return ended(subjects, message, "cancelled", { ended: now, reason: decision.reason }, {

@@ -35,9 +35,6 @@ import { findRunning } from "./Running.ts"
 /** Why an operation couldn't be done. */
 export type OperateError = NatsError | TopologyConflict | InvalidOptions
 
-/** How long a batch waits for a member of it that is being requeued, in ms. */
-const holdMillis = 30_000
-
 /** What doing an operation needs. */
 export interface Context {
   readonly wire: Wire
@@ -156,7 +153,7 @@ const cancel = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Done, OperateError> {
   const { engine, patience, wire } = context
   const { address, current } = view
-  const end = moveOf(wire.subjects, current, operation, wire.clock.now())
+  const end = moveOf(wire, current, operation, wire.clock.now())
   if (end === undefined) return undefined
   const isReady = current.subject.state === "ready"
   if (isReady) {
@@ -191,12 +188,12 @@ const requeue = Effect.fnUntraced(function* (
     ? undefined
     : yield* JobView.find(wire, address.group)
   // Its batch mustn't end, or must be open again, before it lives.
-  if (batch !== undefined && !(yield* engine.batches.hold(batch, holdMillis))) {
+  if (batch !== undefined && !(yield* engine.batches.hold(batch, wire.alarmMillis))) {
     return batch.current.subject.state === "cancelled" ? { refused: true } : undefined
   }
   const record = current.stored.sequence
   yield* context.ensureQueue(placeAfter(current.envelope, operation).queue)
-  const again = moveOf(wire.subjects, current, operation, wire.clock.now(), claimed.claim)
+  const again = moveOf(wire, current, operation, wire.clock.now(), claimed.claim)
   if (again === undefined) return undefined
   if (operation.revive) {
     yield* context.ensureQueue(Subjects.engineQueue)
@@ -225,7 +222,7 @@ const relocate = Effect.fnUntraced(function* (
   // A batch waits in no queue.
   if (current.envelope.progress.batch !== undefined) return { refused: true }
   yield* context.ensureQueue(placeAfter(current.envelope, operation).queue)
-  const move = moveOf(wire.subjects, current, operation, wire.clock.now())
+  const move = moveOf(wire, current, operation, wire.clock.now())
   if (move === undefined) return stateOf(view)
   if ((yield* Moves.write(wire, view, move, patience)) === undefined) return undefined
   if (current.subject.state === "ready") {

@@ -50,7 +50,7 @@ export interface Tally {
 }
 
 /** Messages of one page, and most bytes in them. */
-const pageSize = 1_000
+const pageSize = 400
 const pageBytes = 4 * 1_024 * 1_024
 /** Jobs whose final records, or all of whose messages, one read asks for. */
 const lookedUp = 300
@@ -361,7 +361,7 @@ const runRange = Effect.fnUntraced(function* (
       yield* Effect.forEach(queues, context.ensureQueue, { discard: true })
     }
     const moves = jobs.flatMap((message) => {
-      const move = moveOf(wire.subjects, message, operation, now)
+      const move = moveOf(wire, message, operation, now)
       return move === undefined ? [] : [{ message, move }]
     })
     const { lost, moved } = yield* publish(wire, moves, patience)

@@ -1,7 +1,8 @@
 /** What operations make of a job's message: pure, and the same for one job and for many. */
 import type * as Envelope from "../core/Envelope.ts"
 import * as Records from "../nats/Records.ts"
-import { noGroup, type Subjects } from "../nats/Subjects.ts"
+import { noGroup } from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
 import * as Moves from "./Moves.ts"
 import type { Operation } from "./Operation.ts"
 
@@ -20,14 +21,16 @@ export const placeAfter = (
 }
 
 /** One whose author is still linking it to its parents is looked after, should the author die. */
-const tickOf = ({ envelope: { progress }, subject }: Records.JobMessage, now: number): number =>
-  progress.waits?.staged === true && subject.group === noGroup
-    ? now + Moves.buildMillis
-    : Moves.never
+const tickOf = (
+  { alarmMillis }: Pick<Wire, "alarmMillis">,
+  { envelope: { progress }, subject }: Records.JobMessage,
+  now: number,
+): number =>
+  progress.waits?.staged === true && subject.group === noGroup ? now + alarmMillis : Moves.never
 
 /** The next message of a job; `undefined` when it is already as the operation wants it. */
 export const moveOf = (
-  subjects: Subjects,
+  wire: Pick<Wire, "alarmMillis" | "subjects">,
   message: Records.JobMessage,
   operation: Moving,
   now: number,
@@ -35,6 +38,7 @@ export const moveOf = (
   claim: Envelope.Claim | undefined = message.envelope.progress.claim,
 ): Moves.Move | undefined => {
   const { envelope: { progress }, envelope, stored, subject } = message
+  const { subjects } = wire
   switch (operation._tag) {
     case "cancel": {
       const { reason } = operation
@@ -68,7 +72,7 @@ export const moveOf = (
         return Moves.later(subjects, message, next, stored.due ?? now, subject.state)
       }
       if (Records.stateOf(message) === "awaiting") {
-        return Moves.awaiting(subjects, message, next, tickOf(message, now))
+        return Moves.awaiting(subjects, message, next, tickOf(wire, message, now))
       }
       const move = Moves.ready(subjects, message, next)
       return move.subject === stored.subject ? undefined : move

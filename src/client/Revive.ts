@@ -20,7 +20,6 @@ import { outcomeOf } from "./Finish.ts"
 import * as Moves from "./Moves.ts"
 
 const pageSize = 1_000
-const holdMillis = 30_000
 
 /** What a child waited for, with one parent not ended yet; `undefined` if that changes nothing. */
 const reopened = ({ envelope }: JobMessage, parent: string): Waits.Waits | undefined => {
@@ -63,7 +62,7 @@ export const revive = (
     const { group, id } = message.subject
     const batch = group === Subjects.noGroup ? undefined : yield* JobView.find(wire, group)
     while (true) {
-      if (batch !== undefined && !(yield* engine.batches.hold(batch, holdMillis))) return
+      if (batch !== undefined && !(yield* engine.batches.hold(batch, wire.alarmMillis))) return
       const view = yield* JobView.at(wire, message.subject)
       if (view === undefined || view.current.subject.state !== "cancelled") return
       const waits = reopened(view.current, parent)

@@ -14,7 +14,7 @@ import { Reader } from "./Reader.ts"
 import * as ServerClock from "./ServerClock.ts"
 import * as Subjects from "./Subjects.ts"
 import * as Topology from "./Topology.ts"
-import type { PlanOptions } from "./TopologyPlan.ts"
+import { defaultAckWaitMillis, type PlanOptions } from "./TopologyPlan.ts"
 
 /** How the streams of a namespace are made when they don't exist yet. */
 export type StreamOptions = Omit<PlanOptions, "namespace"> & Topology.ApplyOptions & {
@@ -41,6 +41,16 @@ export const StreamSettings: Context.Reference<StreamOptions> = Context.Referenc
   { defaultValue: () => ({}) },
 )
 
+/**
+ * How long what somebody has begun may stand still before a server looks after it, in milliseconds: a
+ * batch that is being built, a job that is being linked to its parents, an open batch at which nobody
+ * has looked. As long as the default ack wait; the same in all processes.
+ */
+export const AlarmMillis: Context.Reference<number> = Context.Reference<number>(
+  "portfire/nats/AlarmMillis",
+  { defaultValue: () => defaultAckWaitMillis },
+)
+
 /** The consumers of a queue in one partition, most urgent first. */
 type Consumers = ReadonlyArray<Topology.QueueConsumer>
 type EnsureError = NatsError | Topology.TopologyConflict
@@ -57,6 +67,8 @@ export interface Wire {
   readonly reader: Reader
   /** The server's clock: all delays count from it, whatever this machine's clock says (W14). */
   readonly clock: ServerClock.ServerClock
+  /** See {@link AlarmMillis}. */
+  readonly alarmMillis: number
   /** Makes sure that a queue has its consumers in a partition; asks the server once per process. */
   readonly ensureQueue: (
     queue: string,
@@ -120,6 +132,7 @@ const make = Effect.gen(function* () {
     publisher,
     reader,
     clock,
+    alarmMillis: yield* AlarmMillis,
     ensureQueue: (queue, partition) =>
       Effect.suspend(() => {
         const key = keyOf(queue, partition)
