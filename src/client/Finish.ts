@@ -61,7 +61,7 @@ export const outcomeOf = ({ envelope, subject }: JobMessage): Waits.ParentOutcom
 
 /** Makes it for a namespace. `patience` is how long a write is repeated without an answer, in ms. */
 export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
-  const { clock, nats, subjects } = wire
+  const { clock, nats } = wire
 
   const strikeOff: Finish["strikeOff"] = Effect.fnUntraced(
     function* (child, parent, outcome) {
