@@ -2,11 +2,14 @@
  * The one module that builds and parses subjects.
  *
  *     pf.<ns>.<p>.<state>.<queue>.<lane>.<group>.<id>   a job, in every state
- *     pf.<ns>.<p>.link.<parent>.<child>                 a job that follows another one
+ *     pf.<ns>.<p>.link.-.-.-.<parent>.<child>           a job that follows another one
  *     pf.<ns>.<p>.claim.-.-.-.-.<hash>                  a unique key that a job holds
  *     pf.<ns>.state.…                                   settings and presence
  *     pf.<ns>.log.<id>[.progress]                       what a job wrote while it ran
  *     pf.<ns>.ctl.…                                     actor messages on core NATS
+ *
+ * Links and claims differ from any job's subject where that has its group, or the server would go
+ * through all of them for every condition on a job, whose filter is wild before the group.
  */
 import type { Envelope } from "../core/Envelope.ts"
 import * as JobId from "../core/JobId.ts"
@@ -123,8 +126,8 @@ export const make = (namespace: string): Subjects => {
     members: (partition, state, group) => `${prefix}${partition}.${state}.*.*.${group}.*`,
     cancelledBatch: (partition, batch) =>
       `${prefix}${partition}.cancelled.${engineQueue}.*.*.${batch}`,
-    link: (partition, parent, child) => `${prefix}${partition}.link.${parent}.${child}`,
-    linksFrom: (partition, parent) => `${prefix}${partition}.link.${parent}.*`,
+    link: (partition, parent, child) => `${prefix}${partition}.link.-.-.-.${parent}.${child}`,
+    linksFrom: (partition, parent) => `${prefix}${partition}.link.-.-.-.${parent}.*`,
     links: (partition) => `${prefix}${partition}.link.>`,
     // Else every filter with wildcards before a job's id would go through all claims: the server
     // leaves a branch at the first token that doesn't match.

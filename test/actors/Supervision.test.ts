@@ -14,6 +14,7 @@ import * as QueueSupervisor from "../../actors/QueueSupervisor.ts"
 import { Client, Job, type Nats, Retry, StreamSettings } from "../../mod.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import * as Codec from "../../src/core/Codec.ts"
+import * as Engine from "../../src/client/Engine.ts"
 import { handlersIn } from "../../src/client/Handler.ts"
 import * as Wire from "../../src/nats/Wire.ts"
 import { effect, eventually, testServer } from "../harness.ts"
@@ -54,7 +55,10 @@ const supervise = (
   Effect.gen(function* () {
     const context = yield* Layer.build(
       Layer.mergeAll(
-        Client.layerOnWire.pipe(Layer.provideMerge(Wire.layer), Layer.provide(nats)),
+        Layer.merge(Client.layerOnWire, Engine.layer).pipe(
+          Layer.provideMerge(Wire.layer),
+          Layer.provide(nats),
+        ),
         Work.toLayer(handler),
       ).pipe(Layer.provide(Layer.succeed(StreamSettings, { ackWaitMillis: 1_000 }))),
     )
@@ -77,6 +81,7 @@ const supervise = (
         graceMillis: 1_000,
         server: "server",
         wire: plant(wire),
+        engine: Context.get(context, Engine.Engine),
         handlers,
         isolation: new Isolation(),
         interest: new Interest(() => {}),

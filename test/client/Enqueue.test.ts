@@ -54,7 +54,8 @@ describe("an enqueued job", () => {
     Effect.gen(function* () {
       const id = yield* Mail.enqueue({ to: "ada", copies: undefined })
       const record = yield* Mail.get(id)
-      const { created, ...rest } = record
+      const { created, revision, ...rest } = record
+      assert.ok(revision > 0)
       assert.ok(Math.abs(created.getTime() - Date.now()) < 5_000)
       assert.deepEqual(rest, {
         id,
@@ -66,6 +67,7 @@ describe("an enqueued job", () => {
         ...{ version: 1, deadline: undefined },
         ...{ due: undefined, ended: undefined, result: undefined, reason: undefined },
         ...{ attempts: [], attemptCount: 0, snoozes: 0, lost: 0 },
+        ...{ parents: [], batch: undefined },
       })
     }))
 
