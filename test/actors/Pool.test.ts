@@ -11,6 +11,7 @@ import { Pool } from "../../actors/Pool.ts"
 import { Job } from "../../mod.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import type { Delivered } from "../../src/nats/Puller.ts"
+import * as Engine from "../../src/client/Engine.ts"
 import * as Wire from "../../src/nats/Wire.ts"
 import { effect, testServer } from "../harness.ts"
 
@@ -25,10 +26,10 @@ describe("A pool", () => {
     unknown,
     Scope.Scope
   > = Effect.gen(function* () {
-    const wire = Context.get(
-      yield* Layer.build(Layer.provide(Wire.layer, nats.layer())),
-      Wire.Wire,
+    const context = yield* Layer.build(
+      Engine.layer.pipe(Layer.provideMerge(Wire.layer), Layer.provide(nats.layer())),
     )
+    const wire = Context.get(context, Wire.Wire)
     const pool = new Pool({
       name: "default",
       queues: ["default"],
@@ -36,6 +37,7 @@ describe("A pool", () => {
       graceMillis: 0,
       server: "server",
       wire,
+      engine: Context.get(context, Engine.Engine),
       handlers: new Map(),
       isolation: new Isolation(),
       interest: new Interest(() => {}),
