@@ -205,10 +205,22 @@ const requeue = Effect.fnUntraced(function* (
   for (const sequence of [record, ...view.stale]) {
     yield* Conditional.remove(wire, address.partition, sequence)
   }
-  if (batch !== undefined) {
-    yield* engine.batches.update(batch.address, (state) => ({ ...state, heldUntil: 0 }))
-  }
+  if (batch !== undefined) yield* letGo(context, batch.address)
   return stateAfter(again)
+})
+
+/** Lets a batch end again. One that has ended since it was held, for another job, is opened again. */
+const letGo = Effect.fnUntraced(function* (
+  { engine, wire }: Context,
+  batch: Subjects.Address,
+) {
+  const ready = { heldUntil: 0 }
+  while ((yield* engine.batches.update(batch, (state) => ({ ...state, ...ready }))) === undefined) {
+    const view = yield* JobView.at(wire, batch)
+    if (view === undefined || view.current.subject.state === "cancelled") return
+    yield* engine.batches.hold(view, wire.alarmMillis)
+  }
+  engine.memberEnded(batch.partition, batch.id)
 })
 
 /** Lets a job that hasn't ended wait elsewhere, or until another time. */
