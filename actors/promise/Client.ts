@@ -7,14 +7,17 @@ import * as Stream from "effect/Stream"
 import * as ClientService from "../../src/client/Client.ts"
 import type * as Definitions from "../../src/client/Definition.ts"
 import type { EnqueueManyOptions, Payloads } from "../../src/client/EnqueueMany.ts"
+import type { Following } from "../../src/client/Continuations.ts"
 import type { Submitted } from "../../src/client/Existing.ts"
 import type * as Inspect from "../../src/client/Inspect.ts"
 import type * as JobRecord from "../../src/client/JobRecord.ts"
 import type * as Journal from "../../src/client/Journal.ts"
+import type { Answer, Expected, Operation } from "../../src/client/Operation.ts"
 import type { Timing } from "../../src/client/Writer.ts"
 import type { JobId } from "../../src/core/JobId.ts"
-import type { Definition, PayloadAnd } from "./Definition.ts"
-import type { CallOptions, Run } from "./run.ts"
+import { type Batches, makeBatches } from "./Batches.ts"
+import type { Definition, Inherited, PayloadAnd } from "./Definition.ts"
+import { type CallOptions, type Run, split } from "./run.ts"
 
 /** Options of an enqueue. */
 export type EnqueueOptions = Definitions.EnqueueOptions & CallOptions
@@ -24,6 +27,9 @@ export type ScheduleOptions = EnqueueOptions & ClientService.When
 
 /** The options of an enqueue; with a delay or an instant it is a schedule. */
 export type SubmitOptions = EnqueueOptions & Timing
+
+/** How a job follows others. */
+export type AfterOptions = Definitions.JobOptions & Following & CallOptions
 
 /** Options of a wait. */
 export type AwaitOptions = ClientService.AwaitOptions & CallOptions
@@ -83,6 +89,39 @@ export interface Client {
   ): Promise<A>
   /** Waits until any job has ended, however it does, and gives its record without schemas. */
   awaitRecord(id: JobId, options?: AwaitOptions): Promise<JobRecord.JobRecord>
+  /**
+   * Stores a job that follows others, and gives its id: it waits until its parents have ended as it
+   * wants (`on`, default `succeeded`; `need` all of them, or any), which may have happened before.
+   * One whose wish can't come true any more is cancelled. `parentResult` in place of a payload gives it
+   * what its parent has given. Rejects with `JobNotFound` for a parent that isn't there.
+   */
+  enqueueAfter<I>(
+    job: Definition<I>,
+    parents: JobId | ReadonlyArray<JobId>,
+    ...rest: PayloadAnd<I | Inherited, AfterOptions>
+  ): Promise<JobId>
+  /** Batches: jobs that become real together and whose end is one event. */
+  readonly batches: Batches
+  /**
+   * Does an operation on one job, such as `Operation.cancel()`, and tells what became of it: it is
+   * done for the job as it was seen, or not at all.
+   */
+  operate(id: JobId, operation: Operation, options?: Expected & CallOptions): Promise<Answer>
+  /** Does an operation on up to 10,000 jobs, each by itself; the answers are in the order of the ids. */
+  operateAll(
+    ids: ReadonlyArray<JobId>,
+    operation: Operation,
+    options?: Expected & CallOptions,
+  ): Promise<ReadonlyArray<Answer>>
+  /**
+   * Does an operation on all jobs that match a filter and were there when it was asked for, also when
+   * who asked dies meanwhile. Gives how many matched and how many were changed; `dryRun` only counts.
+   */
+  operateWhere(
+    filter: ClientService.JobFilter,
+    operation: Operation,
+    options?: ClientService.WhereOptions & CallOptions,
+  ): Promise<ClientService.Changes>
   /** Reads a job in any state with the schemas of its definition. */
   get<P, A, E>(
     job: Definition<unknown, P, unknown, A, E>,
@@ -110,18 +149,6 @@ export interface Client {
    * and each progress that the reader is fast enough for.
    */
   follow(id: JobId, options?: CallOptions): AsyncIterable<Journal.Line | Journal.Progress>
-}
-
-/** The signal of a call, and the options without it: the engine knows none. */
-const split = <O extends CallOptions>(
-  options: O | undefined,
-): readonly [Omit<O, "signal"> | undefined, CallOptions] => {
-  if (options === undefined) return [undefined, {}]
-  if (typeof options !== "object" || options === null || !("signal" in options)) {
-    return [options, {}]
-  }
-  const { signal, ...rest } = options
-  return [rest, { signal }]
 }
 
 /** Reads a stream as it is asked for; stops it when it isn't any more. */
@@ -193,6 +220,15 @@ export const makeClient = (run: Run): Client => {
     await: (job, id, options) =>
       call(options, (client, rest) => client.awaitWith(id, decodersOf(job), rest)),
     awaitRecord: (id, options) => call(options, (client, rest) => client.awaitRecord(id, rest)),
+    enqueueAfter: (job, parents, ...[payload, options]) =>
+      call(options, (client, rest) => client.enqueueAfter(job.definition, parents, payload, rest)),
+    batches: makeBatches(run),
+    operate: (id, operation, options) =>
+      call(options, (client, rest) => client.operate(id, operation, rest)),
+    operateAll: (ids, operation, options) =>
+      call(options, (client, rest) => client.operateAll(ids, operation, rest)),
+    operateWhere: (filter, operation, options) =>
+      call(options, (client, rest) => client.operateWhere(filter, operation, rest)),
     get: read as Client["get"],
     list: (options) => call(options, (client, rest) => client.list(rest as Inspect.ListOptions)),
     counts: (options) => call(options, (client, rest) => client.counts(rest)),

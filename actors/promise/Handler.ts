@@ -2,19 +2,20 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import type * as LogLevel from "effect/LogLevel"
 import type * as ClientService from "../../src/client/Client.ts"
 import { CurrentJob } from "../../src/client/CurrentJob.ts"
 import type * as EffectJob from "../../src/client/Job.ts"
+import type { Codec } from "../../src/core/Codec.ts"
 import { InvalidOptions } from "../../src/core/errors.ts"
 import { maxDelayMillis } from "../../src/core/Limits.ts"
 import type { ProgressInput } from "../../src/core/Journal.ts"
 import { Discard, Snooze } from "../../src/core/Signal.ts"
 import { millisOf } from "../../src/core/Time.ts"
 import { type Client, makeClient } from "./Client.ts"
-import { settle } from "./run.ts"
+import type { Definition } from "./Definition.ts"
+import { fromAsync, type Run, settle } from "./run.ts"
 
 /** How a line is logged. */
 export interface LineOptions {
@@ -33,6 +34,13 @@ export interface HandlerContext extends Omit<CurrentJob, "report"> {
   readonly signal: AbortSignal
   /** A client in the same namespace. */
   readonly client: Client
+  /**
+   * What the jobs that this one follows have given, of those that succeeded, in the order in which they
+   * were named; all have to be of the definition. Rejects with `UnreadableRecord` for one of another.
+   */
+  parentResults<A>(
+    job: Definition<unknown, unknown, unknown, A>,
+  ): Promise<ReadonlyArray<A>>
   /**
    * Says how far the job is: a fraction from 0 to 1, or how many parts are done of how many. It
    * neither waits nor throws; at most four a second are sent, the last one always.
@@ -64,10 +72,12 @@ const logOf = (context: Context.Context<never>): HandlerContext["log"] => (text,
   )
 
 const contextOf = (
-  job: CurrentJob,
-  services: Context.Context<ClientService.Client>,
+  services: Context.Context<ClientService.Client | CurrentJob>,
   signal: AbortSignal,
 ): HandlerContext => {
+  const job = Context.get(services, CurrentJob)
+  const run: Run = (effect, options) =>
+    settle((run) => Effect.runPromiseExitWith(services)(effect, run), options?.signal)
   let client: Client | undefined
   return {
     id: job.id,
@@ -83,10 +93,13 @@ const contextOf = (
     parents: job.parents,
     signal,
     get client() {
-      return client ??= makeClient((effect, options) =>
-        settle((run) => Effect.runPromiseExitWith(services)(effect, run), options?.signal)
-      )
+      return client ??= makeClient(run)
     },
+    parentResults: (parents) =>
+      settle(
+        (options) => Effect.runPromiseExitWith(services)(parents.effect.parentResults, options),
+        undefined,
+      ) as Promise<ReadonlyArray<never>>,
     progress: (value) => job.report(value),
     log: logOf(services),
     discard: (reason) => {
@@ -100,15 +113,15 @@ const contextOf = (
 }
 
 /** What a handler threw: a word of its own, an error its definition knows, or a crash. */
-const failureOf = <E>(
-  { definition }: EffectJob.Job<string, never, never, E>,
+const failureOf = (
+  { encode }: Codec<unknown>,
   error: unknown,
-): Effect.Effect<never, E> =>
+): Effect.Effect<never, unknown> =>
   error instanceof Discard || error instanceof Snooze
     ? Effect.die(error)
-    : Effect.matchEffect(definition.error.encode(error), {
+    : Effect.matchEffect(encode(error), {
       onFailure: () => Effect.die(error),
-      onSuccess: () => Effect.fail(error as E),
+      onSuccess: () => Effect.fail(error),
     })
 
 /** Binds an async function to a definition. */
@@ -117,19 +130,12 @@ export const handlerOf = <Name extends string, P, A, E>(
   handler: (payload: P, context: HandlerContext) => A | PromiseLike<A>,
 ): Handler<Name> => {
   const failed = (error: unknown) =>
-    failureOf(job as unknown as EffectJob.Job<string, never, never, E>, error)
+    failureOf(job.definition.error, error) as Effect.Effect<never, E>
   return job.toLayer((payload: P) =>
     Effect.flatMap(
       Effect.context<ClientService.Client | CurrentJob>(),
       (services) =>
-        Effect.callback<A, E>((resume, signal) => {
-          const context = contextOf(Context.get(services, CurrentJob), services, signal)
-          const run = async () => await handler(payload, context)
-          run().then(
-            (value) => resume(Exit.succeed(value)),
-            (error: unknown) => resume(failed(error)),
-          )
-        }),
+        fromAsync<A, E>((_, signal) => handler(payload, contextOf(services, signal)), failed),
     )
   ) as Handler<Name>
 }

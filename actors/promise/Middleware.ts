@@ -1,10 +1,10 @@
 /** Middleware as async functions. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type { EnqueueError } from "../../src/client/Client.ts"
 import * as EffectMiddleware from "../../src/client/Middleware.ts"
 import type { JobId } from "../../src/core/JobId.ts"
 import { Veto } from "../../src/core/Signal.ts"
+import { fromAsync } from "./run.ts"
 
 /** What a middleware does; leave out what it doesn't. */
 export interface Hooks {
@@ -31,35 +31,6 @@ export interface Hooks {
   readonly transition?: (transition: EffectMiddleware.Transition) => unknown
 }
 
-/** An async function around an effect, which runs with the fiber's services and ends with it. */
-const around = <A, E, X, B>(
-  hook: (next: (input: X) => Promise<A>) => unknown,
-  rest: (input: X) => Effect.Effect<A, E>,
-): Effect.Effect<B, E> =>
-  Effect.flatMap(
-    Effect.context<never>(),
-    (services) =>
-      Effect.callback<B, E>((resume, signal) => {
-        const causes = new Map<unknown, Cause.Cause<E>>()
-        const next = async (input: X) => {
-          const exit = await Effect.runPromiseExitWith(services)(rest(input), { signal })
-          if (Exit.isSuccess(exit)) return exit.value
-          const error = Cause.squash(exit.cause)
-          causes.set(error, exit.cause)
-          throw error
-        }
-        const run = async () => await hook(next)
-        run().then(
-          (value) => resume(Effect.succeed(value as B)),
-          (error: unknown) => {
-            // What came out of the inside and was let pass is what it was there.
-            const cause = causes.get(error)
-            resume(cause === undefined ? Effect.die(error) : Effect.failCause(cause))
-          },
-        )
-      }),
-  )
-
 /**
  * Makes a middleware of async functions, for `connect` and for definitions. Throws `InvalidOptions` for
  * an illegal name or hook: a mistake in the program itself, found when it starts.
@@ -69,10 +40,15 @@ export const middleware = (name: string, hooks: Hooks): EffectMiddleware.Middlew
   return EffectMiddleware.make(name, {
     ...others,
     ...(typeof enqueue !== "function" ? { enqueue } : {
-      enqueue: (request, next) => around((next) => enqueue(request, next), next),
+      enqueue: (request, next) =>
+        fromAsync<JobId, EnqueueError>(
+          (run) => enqueue(request, (request) => run(next(request))),
+          Effect.die,
+        ),
     }),
     ...(typeof attempt !== "function" ? { attempt } : {
-      attempt: (told, next) => around((next) => attempt(told, () => next(undefined)), () => next),
+      attempt: (told, next) =>
+        fromAsync<unknown, unknown>((run) => attempt(told, () => run(next)), Effect.die),
     }),
     ...(typeof transition !== "function" ? { transition } : {
       transition: (told) =>

@@ -19,14 +19,18 @@
  * @module
  */
 export * as Retry from "../../src/core/Retry.ts"
+export * as Operation from "../../src/client/Operation.ts"
+export { parentResult, parentResults } from "../../src/client/Prepare.ts"
 export { fromEffect, job } from "./Job.ts"
 export { connect } from "./connect.ts"
 export { middleware, veto } from "./Middleware.ts"
 
 export type { Common, Job, JobOptions } from "./Job.ts"
-export type { Definition, PayloadAnd, Types } from "./Definition.ts"
+export type { BatchBuilder, Batches } from "./Batches.ts"
+export type { Definition, Inherited, PayloadAnd, Types } from "./Definition.ts"
 export type { Handler, HandlerContext, LineOptions } from "./Handler.ts"
 export type {
+  AfterOptions,
   AwaitOptions,
   Client,
   EnqueueOptions,
@@ -55,6 +59,7 @@ export {
   InvalidPayload,
   PayloadTooLarge,
 } from "../../src/core/errors.ts"
+export { BatchClosed } from "../../src/client/BatchBuilder.ts"
 export { JobExists } from "../../src/client/Existing.ts"
 export { PartlyEnqueued } from "../../src/client/EnqueueMany.ts"
 export { AwaitTimedOut, JobCancelled, JobFailed } from "../../src/client/JobOutcome.ts"

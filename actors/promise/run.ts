@@ -1,7 +1,7 @@
-/** Effects as promises that reject with the errors themselves. */
+/** Effects as promises that reject with the errors themselves, and async functions as effects. */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Client } from "../../src/client/Client.ts"
 
@@ -12,6 +12,18 @@ export interface CallOptions {
    * that was on its way to NATS may be stored.
    */
   readonly signal?: AbortSignal | undefined
+}
+
+/** The signal of a call, and the options without it: the engine knows none. */
+export const split = <O extends CallOptions>(
+  options: O | undefined,
+): readonly [Omit<O, "signal"> | undefined, CallOptions] => {
+  if (options === undefined) return [undefined, {}]
+  if (typeof options !== "object" || options === null || !("signal" in options)) {
+    return [options, {}]
+  }
+  const { signal, ...rest } = options
+  return [rest, { signal }]
 }
 
 /** The client was closed before the call, or while it waited. */
@@ -44,3 +56,38 @@ export const settle = async <A>(
   signal?.throwIfAborted()
   throw new ClientClosed()
 }
+
+/**
+ * An async function as an effect, by which it is aborted. What the function runs has the services of
+ * the effect's fiber and is interrupted with it; a failure out of there that the function lets pass is
+ * the effect's own, and `failed` says what anything else means that it throws.
+ */
+export const fromAsync = <A, E, R = never>(
+  body: (
+    run: <B>(effect: Effect.Effect<B, E, R>) => Promise<B>,
+    signal: AbortSignal,
+  ) => unknown,
+  failed: (error: unknown) => Effect.Effect<never, E>,
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    Effect.context<R>(),
+    (services) =>
+      Effect.callback<A, E>((resume, signal) => {
+        const causes = new Map<unknown, Cause.Cause<E>>()
+        const run = async <B>(effect: Effect.Effect<B, E, R>): Promise<B> => {
+          const exit = await Effect.runPromiseExitWith(services)(effect, { signal })
+          if (Exit.isSuccess(exit)) return exit.value
+          const error = Cause.squash(exit.cause)
+          causes.set(error, exit.cause)
+          throw error
+        }
+        const running = async () => await body(run, signal)
+        running().then(
+          (value) => resume(Effect.succeed(value as A)),
+          (error: unknown) => {
+            const cause = causes.get(error)
+            resume(cause === undefined ? failed(error) : Effect.failCause(cause))
+          },
+        )
+      }),
+  )

@@ -1,4 +1,5 @@
 /** Clients with promises for tests, schemas written by hand, and waiting for events. */
+import { it } from "node:test"
 import {
   connect,
   type ConnectOptions,
@@ -7,6 +8,11 @@ import {
 } from "../../actors/promise/mod.ts"
 import type { StandardIssue, StandardSchema } from "../../actors/promise/mod.ts"
 import { freshNamespace, type TestServer } from "../harness.ts"
+
+/** `it` for an async function, which may take 30 seconds. */
+export const promised = (name: string, body: () => Promise<void>): void => {
+  it(name, { timeout: 30_000 }, body)
+}
 
 /** A client in a namespace of its own, unless one is given; closed when `use` has ended. */
 export const withClient = async (

@@ -13,7 +13,9 @@ import {
   job,
   type JobRecord,
   middleware,
+  Operation,
   type OutputOf,
+  parentResult,
   type Portfire,
   Retry,
   type StandardSchema,
@@ -104,6 +106,14 @@ export const results = async (): Promise<void> => {
   const plain = await portfire.get("id")
   same<typeof plain, JobRecord>(true)
   for await (const item of portfire.follow("id")) same<typeof item._tag, "Line" | "Progress">(true)
+  const batch = portfire.batches.create({}, (batch) => batch.addMany(Double, ["1"]))
+  same<typeof batch, Promise<string>>(true)
+  portfire.enqueueAfter(Double, ["id"], "1", { on: "any", delay: "1 hour" })
+  portfire.enqueueAfter(Double, "id", parentResult)
+  const answer = await portfire.operate("id", Operation.cancel(), { ifState: "scheduled" })
+  same<typeof answer._tag, "changed" | "notFound" | "conflict">(true)
+  // @ts-expect-error: what comes out of the schema doesn't go into it
+  portfire.batches.create({}, (batch) => batch.add(Double, 5))
   // @ts-expect-error: nobody knows of which definition
   portfire.await("id")
 }
@@ -121,7 +131,9 @@ export const handlers = (): void => {
     await client.enqueue(Nothing)
     return { to: "ada" }
   })
-  Nothing.handler(async () => {
+  Nothing.handler(async (_, { parentResults }) => {
+    const parents = await parentResults(Send)
+    same<typeof parents, ReadonlyArray<number>>(true)
     await Promise.resolve()
   })
   portfire.serve({ queues: { mail: 5 }, handlers: [Send.handler(() => "5")], signals: true })

@@ -1,0 +1,157 @@
+import assert from "node:assert/strict"
+import { describe } from "node:test"
+import {
+  BatchClosed,
+  InvalidPayload,
+  job,
+  JobCancelled,
+  JobNotFound,
+  Operation,
+  parentResult,
+  Retry,
+} from "../../actors/promise/mod.ts"
+import { testServer } from "../harness.ts"
+import { gate, mail, numeric, promised, rejection, withClient } from "./world.ts"
+
+const once = { retry: Retry.none } as const
+const Square = job("square", { payload: numeric, success: numeric, ...once })
+const Sum = job("sum", { payload: mail, success: numeric, ...once })
+const Nothing = job("nothing", once)
+
+const handlers = [
+  Square.handler((n) => `${n * n}`),
+  Sum.handler(async (_, { parentResults }) => {
+    const results = await parentResults(Square)
+    return `${results.reduce((sum, result) => sum + result, 0)}`
+  }),
+  Nothing.handler(() => {}),
+]
+
+describe("operations with promises", () => {
+  const server = testServer()
+
+  promised(
+    "change one job, several, and all that match",
+    () =>
+      withClient(server, async (portfire) => {
+        const ids = await portfire.enqueueMany(Square, ["1", "2", "3", "4"])
+        const [first = "", second = ""] = ids
+        const cancel = Operation.cancel({ reason: "not needed" })
+        assert.deepEqual(await portfire.operate(first, cancel), {
+          _tag: "changed",
+          id: first,
+          from: "enqueued",
+          to: "cancelled",
+        })
+        assert.ok(await rejection(portfire.await(Square, first)) instanceof JobCancelled)
+        const stale = await portfire.operate(first, cancel, { ifState: "enqueued" })
+        assert.equal(stale._tag, "conflict")
+        const both = await portfire.operateAll(
+          [second, "nobody"],
+          Operation.move({ queue: "slow" }),
+        )
+        assert.deepEqual(both.map(({ _tag }) => _tag), ["changed", "notFound"])
+        const filter = { name: "square", queue: "default", state: "enqueued" } as const
+        const { changed, dryRun } = await portfire.operateWhere(filter, cancel, { dryRun: true })
+        assert.deepEqual([changed, dryRun], [0, true])
+        assert.equal((await portfire.operateWhere(filter, cancel)).changed, 2)
+        assert.equal((await portfire.counts()).total.cancelled, 3)
+      }),
+  )
+
+  promised(
+    "abort the signal of a handler whose job is cancelled",
+    () =>
+      withClient(server, async (portfire) => {
+        const Long = job("long", once)
+        const started = gate()
+        const aborted = gate()
+        await portfire.serve({
+          queues: { default: 5 },
+          handlers: [Long.handler(async (_, { signal }) => {
+            signal.addEventListener("abort", () => aborted.resolve())
+            started.resolve()
+            await aborted.promise
+          })],
+        })
+        const id = await portfire.enqueue(Long)
+        await started.promise
+        await portfire.operate(id, Operation.cancel())
+        await aborted.promise
+        assert.ok(await rejection(portfire.await(Long, id)) instanceof JobCancelled)
+      }),
+  )
+})
+
+describe("jobs that follow others, with promises", () => {
+  const server = testServer()
+
+  promised("get results of their parents", () =>
+    withClient(server, async (portfire) => {
+      await portfire.serve({ queues: { default: 5 }, handlers })
+      const parents = await portfire.enqueueMany(Square, ["2", "3"])
+      const sum = await portfire.enqueueAfter(Sum, parents, { to: "all" })
+      assert.equal(await portfire.await(Sum, sum), 13)
+      const last = await portfire.enqueueAfter(Square, sum, parentResult)
+      assert.equal(await portfire.await(Square, last), 169)
+      const orphan = await rejection(portfire.enqueueAfter(Nothing, "nobody"))
+      assert.ok(orphan instanceof JobNotFound)
+    }))
+})
+
+describe("batches with promises", () => {
+  const server = testServer()
+
+  promised(
+    "are built by async functions, end as one and open again",
+    () =>
+      withClient(server, async (portfire) => {
+        await portfire.serve({ queues: { default: 5 }, handlers })
+        const batch = await portfire.batches.create({ description: "squares" }, async (batch) => {
+          const parents = await batch.addMany(Square, ["2", "3"])
+          await batch.addAfter(parents, Sum, { to: "all" })
+          await batch.addBatch({}, (inner) => inner.add(Nothing))
+        })
+        const record = await portfire.batches.await(batch, { within: "20 seconds" })
+        assert.deepEqual([record.state, record.total, record.description], [
+          "succeeded",
+          4,
+          "squares",
+        ])
+        await portfire.batches.attach(batch, (batch) => batch.add(Square, "4"))
+        assert.equal((await portfire.batches.await(batch)).total, 5)
+      }),
+  )
+
+  promised(
+    "are never seen when what builds them throws",
+    () =>
+      withClient(server, async (portfire) => {
+        let id = ""
+        const own = await rejection(portfire.batches.create({}, async (batch) => {
+          id = batch.id
+          await batch.add(Nothing)
+          throw new Error("changed my mind")
+        }))
+        assert.equal((own as Error).message, "changed my mind")
+        assert.ok(await rejection(portfire.batches.get(id)) instanceof JobNotFound)
+        const invalid = await rejection(
+          portfire.batches.create({}, (batch) => batch.add(Square, "two")),
+        )
+        assert.ok(invalid instanceof InvalidPayload)
+        const controller = new AbortController()
+        const { signal } = controller
+        const aborted = await rejection(portfire.batches.create({ signal }, async (batch) => {
+          await batch.add(Nothing)
+          controller.abort(new Error("enough"))
+          await batch.add(Nothing)
+        }))
+        assert.equal((aborted as Error).message, "enough")
+        assert.equal((await portfire.counts()).total.enqueued, 0)
+        const closed = await portfire.batches.create({}, (batch) => batch.add(Nothing))
+        await portfire.operate(closed, Operation.cancel())
+        const late = await rejection(portfire.batches.attach(closed, (batch) => batch.add(Nothing)))
+        assert.ok(late instanceof BatchClosed, String(late))
+      }),
+  )
+})
