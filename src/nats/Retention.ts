@@ -40,7 +40,7 @@ export interface Setting {
 /** Settings by retention class, the token in the records' subjects. */
 export type Settings = ReadonlyMap<string, Setting>
 
-/** The final states whose records don't stay for ever. */
+/** The final states whose records don't stay for ever, and with them all of the engine's own. */
 const states = ["succeeded", "cancelled"] as const
 
 /** Ack waits that a record outlives at least: copies of its job's messages may be out that long. */
@@ -262,7 +262,11 @@ export const purge: (
     let purged = 0
     if (limit <= state.first_seq) return purged
     for (const [retentionClass, { ageMillis, count }] of settings) {
-      const filters = states.map((name) => subjects.finals(partition, name, retentionClass))
+      const filters = [
+        ...states.map((name) => subjects.finals(partition, name, retentionClass)),
+        // A batch of which some members failed is nobody's dead letter.
+        subjects.failedOfEngine(partition, retentionClass),
+      ]
       const total = (sequence: number) =>
         Effect.map(
           Effect.forEach(filters, (filter) => countFrom(wire, stream, filter, sequence)),

@@ -89,6 +89,8 @@ export interface Subjects {
   readonly claim: (partition: number, hash: string) => string
   /** All final records of a state and retention class. */
   readonly finals: (partition: number, state: FinalState, retention: string) => string
+  /** All records of the engine's own jobs, batches among them, that failed. */
+  readonly failedOfEngine: (partition: number, retention: string) => string
   /** All ready messages of a partition. */
   readonly ready: (partition: number) => string
   /** The ready messages of one queue and lane: what a consumer hands out. */
@@ -133,6 +135,8 @@ export const make = (namespace: string): Subjects => {
     // leaves a branch at the first token that doesn't match.
     claim: (partition, hash) => `${prefix}${partition}.claim.-.-.-.-.${hash}`,
     finals: (partition, state, retention) => `${prefix}${partition}.${state}.*.${retention}.*.*`,
+    failedOfEngine: (partition, retention) =>
+      `${prefix}${partition}.failed.${engineQueue}.${retention}.*.*`,
     ready: (partition) => `${prefix}${partition}.ready.>`,
     lane: (partition, queue, lane) => `${prefix}${partition}.ready.${queue}.${lane}.>`,
     jobs: (partition, { group = "*", queue = "*", state = "*" }) =>
