@@ -59,7 +59,7 @@ const formatter = SchemaIssue.makeFormatterStandardSchemaV1()
 /** The path of an issue as text. */
 export const pathText = (
   path: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined,
-) =>
+): string =>
   (path ?? []).map((part) => {
     const key = typeof part === "object" ? part.key : part
     return typeof key === "number" ? `[${key}]` : `.${String(key)}`
