@@ -4,10 +4,17 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe, it } from "node:test"
-import { Errors, Job, Operation, Retry } from "../../mod.ts"
+import { Client, Errors, Job, Operation, Retry } from "../../mod.ts"
+import * as Engine from "../../src/client/Engine.ts"
+import * as Moves from "../../src/client/Moves.ts"
+import * as OperateWhere from "../../src/client/OperateWhere.ts"
+import { moveOf } from "../../src/client/OperationMove.ts"
 import * as JobState from "../../src/core/JobState.ts"
+import * as JobView from "../../src/nats/JobView.ts"
+import * as Wire from "../../src/nats/Wire.ts"
 import { ended, gate, is, produce, serve, subjectsIn } from "../actors/harness.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
+import { worldTest } from "./world.ts"
 
 const Work = Job.make("work", { payload: Schema.Number })
 const Flaky = Job.make("flaky", {
@@ -318,6 +325,38 @@ describe("An operation on a job", () => {
       }
       assert.equal((yield* client.get(a)).state, "cancelled")
     }))
+})
+
+describe("A cancel by filter that is done once more", () => {
+  const nats = testServer()
+
+  worldTest(nats)(
+    "finishes what an earlier run had begun when it was cut off",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client.Client
+        const wire = yield* Wire.Wire
+        const engine = yield* Engine.Engine
+        const parent = yield* Work.schedule(1, { delay: "1 hour" })
+        const child = yield* Work.enqueueAfter(parent, 2, { on: "cancelled" })
+        const cutoffs = yield* OperateWhere.newestSequences(wire)
+        const view = yield* JobView.find(wire, parent)
+        assert.ok(view)
+        const end = moveOf(wire, view.current, Operation.cancel(), wire.clock.now())
+        assert.ok(end)
+        yield* Moves.write(wire, view, end, 5_000)
+        assert.equal((yield* client.get(child)).state, "awaiting")
+        const context = {
+          ...{ wire, engine, patience: 5_000, notify: () => {} },
+          ensureQueue: () => Effect.void,
+        }
+        const operation = Operation.cancel()
+        const request = { operation, filter: { states: ["scheduled"] as const }, cutoffs, asked: 0 }
+        const tally = yield* OperateWhere.run(context, request)
+        assert.deepEqual(tally, { matched: 0, changed: 0, conflicts: 0 })
+        assert.equal((yield* client.get(child)).state, "enqueued")
+      }).pipe(Effect.provide(Engine.layer)),
+  )
 })
 
 describe("An operation as a value", () => {
