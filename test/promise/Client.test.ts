@@ -25,7 +25,10 @@ const Double = job("double", { payload: numeric, success: numeric, retry: Retry.
 const Keep = job("keep", { payload: anything, success: anything, retry: Retry.none })
 const Nothing = job("nothing", { retry: Retry.none })
 
+const Give = job("give", { success: anything, retry: Retry.none })
+
 const everything = [
+  Give.handler(() => ({ map: new Map() })),
   Send.handler((payload) => ({ to: payload.to.toUpperCase() })),
   Double.handler(async (payload) => `${await Promise.resolve(payload) * 2}`),
   Keep.handler((payload) => payload),
@@ -110,6 +113,14 @@ describe("a client with promises", () => {
         const error = await rejection(portfire.enqueue(Keep, loop))
         assert.ok(error instanceof InvalidPayload)
         assert.match(error.reason, /nested/)
+        const Give = job("give", { success: anything, retry: Retry.none })
+        await portfire.serve({
+          queues: { default: 5 },
+          handlers: [Give.handler(() => ({ map: new Map() }))],
+        })
+        const unkept = await rejection(portfire.execute(Give))
+        assert.ok(unkept instanceof JobFailed)
+        assert.match(unkept.reason, /^result\.map does not match .* Map can't be kept/)
       }),
   )
 
@@ -140,6 +151,9 @@ describe("a client with promises", () => {
           handlers: [Nothing.handler(() => {}), Nothing.handler(() => {})],
         }))
         assert.ok(twice instanceof DuplicateJob)
+        const none = await rejection(portfire.serve({ queues: { default: 1 } } as never))
+        assert.ok(none instanceof InvalidOptions)
+        assert.equal(none.field, "handlers")
         const stranger = await rejection(connect({ servers: await server.url(), namespace }))
         assert.ok(stranger instanceof AuthenticationFailed)
         assert.throws(() => job("a", { payload: {} as never }), InvalidOptions)
@@ -175,7 +189,7 @@ describe("a client with promises", () => {
       withClient(server, async (portfire) => {
         const id = await portfire.enqueue(Send, { to: "ada" })
         const waiting = rejection(portfire.await(Send, id))
-        await Promise.all([portfire.close(), portfire.close()])
+        await Promise.all([portfire.close(), portfire[Symbol.asyncDispose]()])
         assert.ok(await waiting instanceof ClientClosed)
         assert.ok(await rejection(portfire.get(id)) instanceof ClientClosed)
       }),
