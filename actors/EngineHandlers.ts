@@ -7,6 +7,9 @@ import { runCommand, whereCommand } from "../src/client/OperateMany.ts"
 import { revive } from "../src/client/Revive.ts"
 import type { ReadyHandler } from "./Pool.ts"
 
+/** What a command gives that has nothing to say: a result has to be a value that can be stored. */
+const done: Effect.Effect<null> = Effect.succeed(null)
+
 /** The handlers of the engine's commands. */
 export const make = (context: Operate.Context): ReadonlyArray<ReadyHandler> => [
   {
@@ -15,7 +18,7 @@ export const make = (context: Operate.Context): ReadonlyArray<ReadyHandler> => [
     silent: true,
     run: (payload) => {
       const job = Command.addressIn(payload)
-      return job === undefined ? Effect.void : context.engine.meet(job)
+      return job === undefined ? done : Effect.andThen(context.engine.meet(job), done)
     },
   },
   {
@@ -25,7 +28,9 @@ export const make = (context: Operate.Context): ReadonlyArray<ReadyHandler> => [
     run: (payload) => {
       const job = Command.addressIn(payload)
       const { engine, patience, wire } = context
-      return job === undefined ? Effect.void : revive(wire, engine, job.id, patience)
+      return job === undefined
+        ? done
+        : Effect.andThen(revive(wire, engine, job.id, patience), done)
     },
   },
   {
