@@ -35,7 +35,7 @@ export const make = (
   runFork: (effect: Effect.Effect<void>) => unknown,
 ): Completion => {
   const { engine, wire } = pool.options
-  let line: Array<Recorded> = []
+  const line: Array<Recorded> = []
   let looking = false
 
   const met = (delivery: Delivery): void => {
@@ -87,6 +87,8 @@ export const make = (
         discard: true,
       })
     }
+    // In one go with the last look at the line: what is put into it from here on begins anew.
+    looking = false
   })
 
   const recorded: Completion["recorded"] = (delivery, subject, sequence) => {
@@ -94,14 +96,7 @@ export const make = (
     if (looking) return
     looking = true
     // In a while: what else is answered now is looked at together with it.
-    queueMicrotask(() =>
-      runFork(Effect.ensuring(
-        lookAtAll,
-        Effect.sync(() => {
-          looking = false
-        }),
-      ))
-    )
+    queueMicrotask(() => runFork(lookAtAll))
   }
 
   return { recorded, met }

@@ -268,7 +268,7 @@ export const make = (
       }),
       addAfter: Effect.fnUntraced(function* (parents, definition, payload, options = {}) {
         yield* open
-        const waits = Continuations.waitsOf(parents, options)
+        const waits = Continuations.waitsOf(parents, options, payload)
         if (waits instanceof InvalidOptions) return yield* waits
         const rest = Continuations.withoutFollowing(options)
         const prepared = yield* prepare(definition, payload, rest, place("payload"))

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
+import { isFinal } from "../core/JobState.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys, checkName } from "../core/Names.ts"
 import { type Instant, millisOf } from "../core/Time.ts"
@@ -26,7 +27,7 @@ import * as BatchBuilder from "./BatchBuilder.ts"
 import * as BatchRecord from "./BatchRecord.ts"
 import * as Continuations from "./Continuations.ts"
 import { type Following, followingKeys } from "./Continuations.ts"
-import { Engine, layer as engineLayer } from "./Engine.ts"
+import { Engine, layer as engineLayer, transitionOf } from "./Engine.ts"
 import * as Operate from "./Operate.ts"
 import * as OperateMany from "./OperateMany.ts"
 import { type Answer, type Expected, expectedKeys, type Operation } from "./Operation.ts"
@@ -358,7 +359,7 @@ const make = Effect.gen(function* () {
     function* (definition, parents, payload, options = {}) {
       const unknown = checkKeys("options", options, [...jobOptionKeys, ...followingKeys])
       if (unknown !== undefined) return yield* unknown
-      const waits = Continuations.waitsOf(parents, options)
+      const waits = Continuations.waitsOf(parents, options, payload)
       if (waits instanceof InvalidOptions) return yield* waits
       yield* writer.ensureQueue(Subjects.engineQueue)
       // Beside the first of its parents: in its stream its end and the child's release are ordered.
@@ -372,10 +373,13 @@ const make = Effect.gen(function* () {
       })
       const address = { partition, group: Subjects.noGroup, id }
       const child = { address, queue: to.queue, lane: to.lane, message, waits }
-      yield* Continuations.store(wire, child, writer.patience)
+      const move = yield* Continuations.store(wire, child, writer.patience)
       if (interception.isWatched(definition)) {
         const { name } = definition
-        interception.notify({ id, name, to: "awaiting", queue: to.queue }, definition)
+        const { queue } = to
+        interception.notify({ id, name, to: "awaiting", queue }, definition)
+        const next = move === undefined ? undefined : transitionOf({ id, name, queue }, move)
+        if (next !== undefined) interception.notify(next, definition)
       }
       return id
     },
@@ -387,7 +391,8 @@ const make = Effect.gen(function* () {
     patience: writer.patience,
     ensureQueue: writer.ensureQueue,
     notify: ({ current: { envelope: { name } } }, { from, id, to }) =>
-      interception.notify({ id, name, from, to }),
+      // What leaves a job as it ended has removed its record.
+      interception.notify({ id, name, from, to: isFinal(from) && from === to ? "deleted" : to }),
   }
 
   const operate: Client["operate"] = Effect.fnUntraced(function* (id, operation, expected) {

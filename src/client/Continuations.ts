@@ -8,7 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions } from "../core/errors.ts"
-import * as JobId from "../core/JobId.ts"
+import type * as JobId from "../core/JobId.ts"
 import type { FinalState } from "../core/JobState.ts"
 import { maxDelayMillis, maxParents } from "../core/Limits.ts"
 import { checkName, show } from "../core/Names.ts"
@@ -18,12 +18,13 @@ import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import * as Links from "../nats/Links.ts"
-import { isRecord } from "../nats/Records.ts"
+import { isHidden, isRecord, stateOf } from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import { outcomeOf, struck } from "./Finish.ts"
 import { JobNotFound } from "./JobRecord.ts"
 import * as Moves from "./Moves.ts"
+import { parentResult, parentResults } from "./Prepare.ts"
 
 /** When a job follows its parents. */
 export interface Following {
@@ -56,10 +57,31 @@ const onOf = (on: Following["on"] = "succeeded"): ReadonlyArray<FinalState> | In
     : invalid("on", on, `it is one or several of ${finals.join(", ")}, or any`)
 }
 
+/** Refuses a child that takes from its parents what they can't all give. */
+const checkInput = (
+  payload: unknown,
+  parents: number,
+  need: "all" | "any",
+  on: ReadonlyArray<FinalState>,
+): InvalidOptions | undefined => {
+  if (payload !== parentResult && payload !== parentResults) return undefined
+  const refuse = (reason: string) => invalid("payload", payload, reason)
+  if (!on.includes("succeeded")) return refuse("only a parent that succeeded gives a result")
+  if (payload === parentResults) {
+    return need === "all"
+      ? undefined
+      : refuse("with need: any, only parentResult is sure to be there")
+  }
+  return need === "any" || parents === 1
+    ? undefined
+    : refuse("it follows several jobs: parentResults are what all of them give")
+}
+
 /** What a child waits for, checked; staged until its parents are linked. */
 export const waitsOf = (
   parents: JobId.JobId | ReadonlyArray<JobId.JobId>,
   { delay, need = "all", on }: Following,
+  payload?: unknown,
 ): Waits.Waits | InvalidOptions => {
   const ids = [...new Set(typeof parents === "string" ? [parents] : parents)]
   if (!Array.isArray(parents) && typeof parents !== "string") {
@@ -77,87 +99,152 @@ export const waitsOf = (
   if (need !== "all" && need !== "any") return invalid("need", need, "it is all or any")
   const millis = delay === undefined ? 0 : millisOf("delay", delay, maxDelayMillis)
   if (typeof millis !== "number") return millis
+  const impossible = checkInput(payload, ids.length, need, states)
+  if (impossible !== undefined) return impossible
   return { staged: true, need, on: states, delay: millis, parents: ids.map((id) => ({ id })) }
 }
 
-/** Links a child to its parents; what is found of each. */
+/** A child that can be stored: all that it follows is there. */
+export interface Child {
+  readonly address: Subjects.Address
+  readonly queue: string
+  readonly lane: number
+  /** The message of the job, as one that waits for nothing. */
+  readonly message: Uint8Array
+  readonly waits: Waits.Waits
+}
+
+/** What has become of a staged child. */
+export interface Settled {
+  /** Parents that don't exist; the child is left as it was then. */
+  readonly missing: ReadonlyArray<string>
+  /** What it was given as its next message, if anything. */
+  readonly move?: Moves.Move | undefined
+}
+
+/** What is found of parents, each linked unless it has ended. */
 interface Linked {
   readonly ended: ReadonlyMap<string, Waits.ParentOutcome>
   readonly missing: ReadonlyArray<string>
 }
 
-const linkAll = (
+type Views = ReadonlyMap<string, JobView.JobView>
+
+/** Parents of one child that are seen to at once. */
+const concurrency = 64
+
+/** Whether nobody who stores this child may know of that job. */
+const isHiddenFrom = (child: Subjects.Address, { address, current }: JobView.JobView): boolean =>
+  isHidden(current) && address.group !== child.group
+
+/**
+ * Links a child to parents that live, and tells how the others have ended. `seen` is what is known
+ * of them: the first try of each goes by it.
+ */
+export const linkAll = (
   wire: Wire,
   child: Subjects.Address,
   parents: ReadonlyArray<string>,
   patience: number,
+  seen: Views = new Map(),
 ): Effect.Effect<Linked, NatsError> => {
   const ended = new Map<string, Waits.ParentOutcome>()
   const missing: Array<string> = []
-  const link = Effect.fnUntraced(function* (parent: string) {
-    while (true) {
-      const view = yield* JobView.find(wire, parent)
-      const staged = view?.current.envelope.progress.waits?.staged === true &&
-        view.address.group !== Subjects.noGroup && view.address.group !== child.group
-      if (view === undefined || staged) return missing.push(parent)
+  const link = Effect.fnUntraced(function* (
+    parent: string,
+  ): Effect.fn.Return<unknown, NatsError> {
+    for (let view = seen.get(parent);; view = undefined) {
+      view ??= yield* JobView.find(wire, parent)
+      if (view === undefined || isHiddenFrom(child, view)) return missing.push(parent)
       if (isRecord(view.current.subject)) return ended.set(parent, outcomeOf(view.current))
-      if (yield* Links.add(wire, view, child, patience)) return
+      if (isStaged(view)) {
+        // It may turn out that it is cancelled, which nobody looks for links after. So it is let go
+        // first, whoever is at it already.
+        const parents = yield* settle(wire, view.address, patience)
+        if (parents.missing.length > 0) return missing.push(parent)
+      } else if (yield* Links.add(wire, view, child, patience)) return
     }
   })
   return Effect.as(
-    Effect.forEach(parents, link, { concurrency: 16, discard: true }),
+    Effect.forEach(parents, link, { concurrency, discard: true }),
     { ended, missing },
   )
 }
 
-/**
- * Links a staged child to those of its parents that it isn't linked to, and lets it go. May be done
- * by its author and by a server at once, and repeated. Parents that don't exist are given back; the
- * child is then left as it was.
- */
-export const settle: (
+/** Whether it is stored, but not linked to all its parents; members wait for their batch so. */
+const isStaged = ({ address, current }: JobView.JobView): boolean =>
+  address.group === Subjects.noGroup && current.envelope.progress.waits?.staged === true &&
+  stateOf(current) === "awaiting"
+
+const settleSeen: (
   wire: Wire,
   child: Subjects.Address,
+  parents: ReadonlyArray<string>,
   patience: number,
-) => Effect.Effect<ReadonlyArray<string>, NatsError> = Effect.fnUntraced(
-  function* (wire, child, patience) {
-    const first = yield* JobView.at(wire, child)
-    const open = first?.current.envelope.progress.waits?.parents
-      .filter(({ outcome }) => outcome === undefined).map(({ id }) => id) ?? []
-    const { ended, missing } = yield* linkAll(wire, child, open, patience)
-    if (missing.length > 0) return missing
+  seen?: Views,
+) => Effect.Effect<Settled, NatsError> = Effect.fnUntraced(
+  function* (wire, child, parents, patience, seen) {
+    const { ended, missing } = yield* linkAll(wire, child, parents, patience, seen)
     const isMember = child.group !== Subjects.noGroup
-    if (isMember && ended.size === 0) return []
+    if (missing.length > 0 || (isMember && ended.size === 0)) return { missing }
     while (true) {
       const view = yield* JobView.at(wire, child)
-      if (view === undefined || isRecord(view.current.subject)) return []
+      // Who has ended, or was requeued after that, waits for nobody.
+      if (view === undefined || stateOf(view.current) !== "awaiting") return { missing }
       const { waits } = view.current.envelope.progress
-      if (waits === undefined || !waits.staged) return []
+      if (waits === undefined || !waits.staged) return { missing }
       const { maxPayload } = wire.nats.server()
       let next: Waits.Waits = { ...waits, staged: isMember }
       for (const [parent, outcome] of ended) next = struck(next, parent, outcome, maxPayload)
       const move = Moves.settled(wire, view.current, next, wire.clock.now())
-      if ((yield* Moves.write(wire, view, move, patience)) !== undefined) return []
+      if ((yield* Moves.write(wire, view, move, patience)) !== undefined) return { missing, move }
     }
   },
 )
 
-/** Stores a child and links it. Members of a batch stay staged until their batch is committed. */
+/**
+ * Links a staged child to those of its parents that it isn't linked to, and lets it go. May be done
+ * by its author and by a server at once, and repeated.
+ */
+export const settle = (
+  wire: Wire,
+  child: Subjects.Address,
+  patience: number,
+): Effect.Effect<Settled, NatsError> =>
+  Effect.flatMap(
+    JobView.at(wire, child),
+    (view) =>
+      view === undefined ? Effect.succeed({ missing: [] }) : settleSeen(
+        wire,
+        child,
+        Waits.open(view.current.envelope.progress.waits),
+        patience,
+      ),
+  )
+
+/**
+ * Stores a child and links it; with a parent that isn't there nothing is stored. Members of a batch
+ * stay staged until their batch is committed. Gives what the child was given as its next message.
+ */
 export const store: (
   wire: Wire,
-  child: {
-    readonly address: Subjects.Address
-    readonly queue: string
-    readonly lane: number
-    /** The message of the job, as one that waits for nothing. */
-    readonly message: Uint8Array
-    readonly waits: Waits.Waits
-  },
+  child: Child,
   patience: number,
-) => Effect.Effect<void, NatsError | JobNotFound> = Effect.fnUntraced(
+) => Effect.Effect<Moves.Move | undefined, NatsError | JobNotFound> = Effect.fnUntraced(
   function* (wire, { address, lane, message, queue, waits }, patience) {
-    const { clock, subjects } = wire
-    const tick = address.group === Subjects.noGroup ? clock.now() + wire.alarmMillis : Moves.never
+    const { alarmMillis, clock, subjects } = wire
+    const parents = waits.parents.map(({ id }) => id)
+    const seen = new Map<string, JobView.JobView>()
+    yield* Effect.forEach(
+      parents,
+      Effect.fnUntraced(function* (id) {
+        const view = yield* JobView.find(wire, id)
+        if (view === undefined || isHiddenFrom(address, view)) return yield* new JobNotFound({ id })
+        seen.set(id, view)
+      }),
+      { concurrency, discard: true },
+    )
+    const tick = address.group === Subjects.noGroup ? clock.now() + alarmMillis : Moves.never
     const sequence = yield* Conditional.publish(wire, address.partition, {
       subject: subjects.live("await", queue, lane, address),
       payload: Envelope.withProgress(message, { ...Envelope.untouched, waits }),
@@ -166,8 +253,9 @@ export const store: (
       filter: subjects.job(address),
       patience,
     })
-    const [missing] = yield* settle(wire, address, patience)
-    if (missing === undefined) return
+    const { missing: [missing], move } = yield* settleSeen(wire, address, parents, patience, seen)
+    if (missing === undefined) return move
+    // Its record was removed since it was seen.
     if (sequence !== undefined) yield* Conditional.remove(wire, address.partition, sequence)
     return yield* new JobNotFound({ id: missing })
   },

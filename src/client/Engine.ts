@@ -7,14 +7,21 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import { placeOf } from "../core/Envelope.ts"
+import type { JobId } from "../core/JobId.ts"
+import { fromWire } from "../core/JobState.ts"
+import * as Waits from "../core/Waits.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
-import { isRecord } from "../nats/Records.ts"
+import { isRecord, stateOf } from "../nats/Records.ts"
+import { announceEnded } from "../nats/Notices.ts"
 import type { Address } from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
 import * as Batches from "./Batches.ts"
 import * as Continuations from "./Continuations.ts"
 import * as Finish from "./Finish.ts"
+import * as Interception from "./Interception.ts"
+import type { Transition } from "./Middleware.ts"
 import * as Moves from "./Moves.ts"
 import { Patience } from "./Writer.ts"
 
@@ -22,6 +29,8 @@ import { Patience } from "./Writer.ts"
 export interface Engine extends Finish.Finish {
   /** Looks after a job that awaits something, when its alarm has fired. */
   readonly step: (job: Address) => Effect.Effect<void, NatsError>
+  /** Cancels a job that awaits one which doesn't exist. */
+  readonly cancelFor: (child: Address, parent: string) => Effect.Effect<void, NatsError>
   readonly batches: Batches.Batches
   /** A member of a batch has ended: its batch is looked at soon. */
   readonly memberEnded: (partition: number, batch: string) => void
@@ -31,6 +40,19 @@ export interface Engine extends Finish.Finish {
 export const Engine: Context.Service<Engine, Engine> = Context.Service<Engine>(
   "portfire/client/Engine",
 )
+
+/** What is told of a job that awaited others and was given a next message; nothing if it still does. */
+export const transitionOf = (
+  job: { readonly id: JobId; readonly name: string; readonly queue: string },
+  { due, reason, to }: Moves.Move,
+): Transition | undefined =>
+  to === "await" ? undefined : {
+    ...job,
+    from: "awaiting",
+    to: fromWire(to),
+    due: due === undefined ? undefined : new Date(due),
+    reason,
+  }
 
 /** Time in which endings of one batch's members are gathered into one look. */
 const gatherMillis = 20
@@ -49,6 +71,7 @@ interface Looking {
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
   const patience = yield* Patience
+  const interception = yield* Interception.Interception
   const runFork = yield* FiberSet.makeRuntime<never>()
   const looking = new Map<string, Looking>()
 
@@ -92,10 +115,35 @@ const make = Effect.gen(function* () {
     )
   }
 
+  const moved: Finish.Hooks["moved"] = ({ envelope, subject: { id } }, move) => {
+    if (!interception.isWatched()) return
+    const { queue } = placeOf(envelope)
+    const transition = transitionOf({ id, name: envelope.name, queue }, move)
+    if (transition !== undefined) interception.notify(transition)
+  }
+
   const batches: Batches.Batches = Batches.make(wire, patience, () => finish)
   const finish: Finish.Finish = Finish.make(wire, patience, {
     memberEnded,
     batchCancelled: batches.cancelMembers,
+    moved,
+  })
+
+  const cancelFor: Engine["cancelFor"] = Effect.fnUntraced(function* (child, parent) {
+    while (true) {
+      const view = yield* JobView.at(wire, child)
+      if (view === undefined || stateOf(view.current) !== "awaiting") return
+      const { waits } = view.current.envelope.progress
+      if (waits === undefined || !Waits.waitsFor(waits, parent)) return
+      const now = wire.clock.now()
+      const reason = `job ${parent}, which it was to follow, does not exist`
+      const move = Moves.ended(wire.subjects, view.current, "cancelled", { ended: now, reason })
+      const sequence = yield* Moves.write(wire, view, move, patience)
+      if (sequence === undefined) continue
+      moved(view.current, move)
+      announceEnded(wire, [child.id])
+      return yield* finish.finish(Moves.storedAs(wire, view, move, sequence, now))
+    }
   })
 
   const step: Engine["step"] = Effect.fnUntraced(function* (job) {
@@ -107,17 +155,15 @@ const make = Effect.gen(function* () {
     if (batch !== undefined) return yield* batches.tick(job)
     if (waits?.staged !== true) return
     // Its author has died, or is slow: what is left of its work is done here.
-    const [missing] = yield* Continuations.settle(wire, job, patience)
-    if (missing === undefined) return
-    const now = wire.clock.now()
-    const reason = `job ${missing}, which it was to follow, does not exist`
-    const move = Moves.ended(wire.subjects, current, "cancelled", { ended: now, reason })
-    const sequence = yield* Moves.write(wire, view, move, patience)
-    if (sequence === undefined) return yield* step(job)
-    yield* finish.finish(Moves.storedAs(wire, view, move, sequence, now))
+    const { missing: [missing], move: next } = yield* Continuations.settle(wire, job, patience)
+    if (next !== undefined) moved(current, next)
+    if (next?.to === "cancelled") announceEnded(wire, [job.id])
+    if (missing !== undefined) yield* cancelFor(job, missing)
   })
-  return Engine.of({ ...finish, batches, memberEnded, step })
+  return Engine.of({ ...finish, batches, cancelFor, memberEnded, step })
 })
 
 /** Provides the engine's shared part on a namespace. */
-export const layer: Layer.Layer<Engine, never, Wire.Wire> = Layer.effect(Engine, make)
+export const layer: Layer.Layer<Engine, never, Wire.Wire> = Layer.effect(Engine, make).pipe(
+  Layer.provide(Interception.layer),
+)

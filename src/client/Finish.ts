@@ -4,6 +4,7 @@
  * so they are done however often somebody dies on the way.
  */
 import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
 import type { FinalState } from "../core/JobState.ts"
 import { payloadLimit } from "../core/Limits.ts"
 import * as Waits from "../core/Waits.ts"
@@ -11,7 +12,8 @@ import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import * as Links from "../nats/Links.ts"
-import { isRecord, type JobMessage } from "../nats/Records.ts"
+import { announceEnded } from "../nats/Notices.ts"
+import { isRecord, type JobMessage, stateOf } from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as Moves from "./Moves.ts"
@@ -22,13 +24,19 @@ export interface Hooks {
   readonly memberEnded: (partition: number, batch: string) => void
   /** A batch has been cancelled: its members are to follow. */
   readonly batchCancelled: (record: JobMessage) => Effect.Effect<void, NatsError>
+  /** A job that awaits others was given another message. */
+  readonly moved: (before: JobMessage, move: Moves.Move) => void
 }
 
 /** Finishes what ends of jobs began. */
 export interface Finish {
   /** All that follows from a record. */
   readonly finish: (record: JobMessage) => Effect.Effect<void, NatsError>
-  /** Strikes a parent off in a child's message. Gives the child's record, if it has ended. */
+  /**
+   * Strikes a parent off in a child's message. Gives the child's record, if it has ended. What ends
+   * of several parents do to one child at once is one write: one of the callers does it for all, and
+   * is given the record.
+   */
   readonly strikeOff: (
     child: Subjects.Address,
     parent: string,
@@ -39,7 +47,20 @@ export interface Finish {
 }
 
 /** Children of one job that are seen to at once. */
-const concurrency = 16
+const concurrency = 64
+
+/** A parent that is to be struck off. */
+interface Strike {
+  readonly parent: string
+  readonly outcome: Waits.ParentOutcome
+  done: boolean
+}
+
+/** Parents that are to be struck off in the message of one child. */
+interface Line {
+  readonly strikes: Set<Strike>
+  readonly turn: Semaphore.Semaphore
+}
 
 /** Strikes a parent off, with its result if there is room for it in the child's message. */
 export const struck = (
@@ -63,24 +84,60 @@ export const outcomeOf = ({ envelope, subject }: JobMessage): Waits.ParentOutcom
 export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
   const { clock, nats } = wire
 
-  const strikeOff: Finish["strikeOff"] = Effect.fnUntraced(
-    function* (child, parent, outcome) {
-      while (true) {
-        const view = yield* JobView.at(wire, child)
-        if (view === undefined) return undefined
-        const { current } = view
-        if (isRecord(current.subject)) return current
-        const { waits } = current.envelope.progress
-        if (waits === undefined || !Waits.waitsFor(waits, parent)) return undefined
-        const next = struck(waits, parent, outcome, nats.server().maxPayload)
-        const now = clock.now()
-        const move = Moves.settled(wire, current, next, now)
-        const sequence = yield* Moves.write(wire, view, move, patience)
-        if (sequence === undefined) continue
-        return move.to === "cancelled" ? Moves.storedAs(wire, view, move, sequence, now) : undefined
-      }
-    },
-  )
+  const strikeAll = Effect.fnUntraced(function* (
+    child: Subjects.Address,
+    strikes: ReadonlyArray<Strike>,
+  ): Effect.fn.Return<JobMessage | undefined, NatsError> {
+    while (true) {
+      const view = yield* JobView.at(wire, child)
+      if (view === undefined) return undefined
+      const { current } = view
+      if (isRecord(current.subject)) return current
+      // Who was released has its turn, be it by another parent or because somebody requeued it.
+      if (stateOf(current) !== "awaiting") return undefined
+      const { waits } = current.envelope.progress
+      if (waits === undefined) return undefined
+      const open = strikes.filter(({ parent }) => Waits.waitsFor(waits, parent))
+      if (open.length === 0) return undefined
+      const { maxPayload } = nats.server()
+      const next = open.reduce(
+        (waits, { outcome, parent }) => struck(waits, parent, outcome, maxPayload),
+        waits,
+      )
+      const now = clock.now()
+      const move = Moves.settled(wire, current, next, now)
+      const sequence = yield* Moves.write(wire, view, move, patience)
+      if (sequence === undefined) continue
+      hooks.moved(current, move)
+      if (move.to !== "cancelled") return undefined
+      announceEnded(wire, [child.id])
+      return Moves.storedAs(wire, view, move, sequence, now)
+    }
+  })
+
+  const lines = new Map<string, Line>()
+
+  const strikeOff: Finish["strikeOff"] = (child, parent, outcome) =>
+    Effect.suspend(() => {
+      const key = `${child.partition}.${child.group}.${child.id}`
+      const line = lines.get(key) ?? { strikes: new Set(), turn: Semaphore.makeUnsafe(1) }
+      lines.set(key, line)
+      const strike: Strike = { parent, outcome, done: false }
+      line.strikes.add(strike)
+      return line.turn.withPermits(1)(Effect.suspend(() => {
+        if (strike.done) return Effect.succeed(undefined)
+        const taken = [...line.strikes].filter(({ done }) => !done)
+        return Effect.tap(
+          strikeAll(child, taken),
+          Effect.sync(() => {
+            for (const one of taken) one.done = true
+          }),
+        )
+      })).pipe(Effect.ensuring(Effect.sync(() => {
+        line.strikes.delete(strike)
+        if (line.strikes.size === 0) lines.delete(key)
+      })))
+    })
 
   const finish: Finish["finish"] = Effect.fnUntraced(function* (record) {
     const { envelope, subject } = record

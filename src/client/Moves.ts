@@ -3,7 +3,7 @@
  * Each is one publish on the condition of what its author saw (W1), and takes the schedule away that
  * it supersedes in the same write (W3).
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Envelope from "../core/Envelope.ts"
 import type { FinalState } from "../core/JobState.ts"
 import * as Waits from "../core/Waits.ts"
@@ -20,6 +20,10 @@ export interface Move {
   readonly subject: string
   readonly payload: Uint8Array
   readonly headers: string
+  /** When it becomes ready, in ms since 1970, where that is later. */
+  readonly due?: number | undefined
+  /** Why it has ended. */
+  readonly reason?: string | undefined
 }
 
 /** When a job awaits something that no clock brings. */
@@ -67,6 +71,7 @@ export const later = (
     payload: Envelope.live(message.envelope, progress),
     headers: supersede(message, subject) +
       Subjects.scheduleLines(due, subjects.live("ready", queue, lane, message.subject)),
+    due,
   }
 }
 
@@ -109,6 +114,7 @@ export const ended = (
     subject,
     payload: Envelope.final(message.envelope, progress, outcome),
     headers: supersede(message, subject),
+    reason: outcome.reason,
   }
 }
 

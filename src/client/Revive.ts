@@ -9,87 +9,99 @@ import * as Waits from "../core/Waits.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
-import * as Links from "../nats/Links.ts"
 import * as Lists from "../nats/Lists.ts"
-import { isRecord, type JobMessage } from "../nats/Records.ts"
+import type { JobMessage } from "../nats/Records.ts"
 import * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
+import * as Continuations from "./Continuations.ts"
 import type { Engine } from "./Engine.ts"
-import { outcomeOf } from "./Finish.ts"
 import * as Moves from "./Moves.ts"
 
 const pageSize = 1_000
 
-/** What a child waited for, with one parent not ended yet; `undefined` if that changes nothing. */
-const reopened = ({ envelope }: JobMessage, parent: string): Waits.Waits | undefined => {
+/** What a child waited for, with parents that wait or run again; `undefined` if that changes nothing. */
+const reopened = (
+  { envelope }: JobMessage,
+  parents: ReadonlySet<string>,
+): Waits.Waits | undefined => {
   const { waits } = envelope.progress
-  const found = waits?.parents.find(({ id }) => id === parent)
   // One that was released has had its turn.
-  if (waits === undefined || found?.outcome === undefined) return undefined
-  if (Waits.decide(waits)._tag !== "Cancel") return undefined
+  if (waits === undefined || Waits.decide(waits)._tag !== "Cancel") return undefined
   const next = {
     ...waits,
-    parents: waits.parents.map((one) => one.id === parent ? { id: parent } : one),
+    parents: waits.parents.map((one) => parents.has(one.id) ? { id: one.id } : one),
   }
   return Waits.decide(next)._tag === "Cancel" ? undefined : next
 }
 
 /** Revives what followed a job, and what followed that. Can be repeated. */
-export const revive = (
+export const revive: (
   wire: Wire,
   engine: Engine,
   parent: string,
   patience: number,
-): Effect.Effect<void, NatsError> => {
-  /** Links a child that awaits to its parent, or tells it how that has ended in the meantime. */
-  const link = Effect.fnUntraced(function* (child: Subjects.Address, parent: string) {
+) => Effect.Effect<void, NatsError> = Effect.fnUntraced(function* (wire, engine, parent, patience) {
+  /** Links a child to all that it waits for, or tells it how these have ended in the meantime. */
+  const connect = Effect.fnUntraced(function* (child: Subjects.Address) {
+    const view = yield* JobView.at(wire, child)
+    if (view === undefined || Records.stateOf(view.current) !== "awaiting") return
+    const parents = Waits.open(view.current.envelope.progress.waits)
+    const { ended, missing } = yield* Continuations.linkAll(wire, child, parents, patience)
+    for (const [parent, outcome] of ended) {
+      const record = yield* engine.strikeOff(child, parent, outcome)
+      if (record !== undefined) yield* engine.finish(record)
+    }
+    for (const parent of missing) yield* engine.cancelFor(child, parent)
+  })
+
+  /** Keeps the batch of a job from ending, or opens it again; gives whether it can. */
+  const hold = Effect.fnUntraced(function* (batch: string) {
     while (true) {
-      const view = yield* JobView.find(wire, parent)
-      if (view === undefined) return
-      if (isRecord(view.current.subject)) {
-        const ended = yield* engine.strikeOff(child, parent, outcomeOf(view.current))
-        return ended === undefined ? undefined : yield* engine.finish(ended)
-      }
-      if (yield* Links.add(wire, view, child, patience)) return
+      const view = yield* JobView.find(wire, batch)
+      if (view === undefined || view.current.subject.state === "cancelled") return undefined
+      if (yield* engine.batches.hold(view, wire.alarmMillis)) return view.address
+      // It is being released, or somebody else has changed it just now.
+      yield* Effect.sleep("50 millis")
     }
   })
 
+  /** Gives whether the job waits again. */
   const reviveOne = Effect.fnUntraced(function* (
-    message: JobMessage,
-    parent: string,
-  ): Effect.fn.Return<void, NatsError> {
-    const { group, id } = message.subject
-    const batch = group === Subjects.noGroup ? undefined : yield* JobView.find(wire, group)
+    { subject }: JobMessage,
+    parents: ReadonlySet<string>,
+  ): Effect.fn.Return<boolean, NatsError> {
+    const isMember = subject.group !== Subjects.noGroup
     while (true) {
-      if (batch !== undefined && !(yield* engine.batches.hold(batch, wire.alarmMillis))) return
-      const view = yield* JobView.at(wire, message.subject)
-      if (view === undefined || view.current.subject.state !== "cancelled") return
-      const waits = reopened(view.current, parent)
-      if (waits === undefined) return
+      const view = yield* JobView.at(wire, subject)
+      if (view === undefined || view.current.subject.state !== "cancelled") return false
+      const waits = reopened(view.current, parents)
+      if (waits === undefined) return false
+      const batch = isMember ? yield* hold(subject.group) : undefined
+      if (isMember && batch === undefined) return false
       const record = view.current.stored.sequence
       const { progress } = view.current.envelope
-      const move = Moves.awaiting(wire.subjects, view.current, {
-        ...progress,
-        waits,
-        after: record,
-      }, Moves.never)
+      const next = { ...progress, waits, after: record }
+      const move = Moves.awaiting(wire.subjects, view.current, next, Moves.never)
       if ((yield* Moves.write(wire, view, move, patience)) === undefined) continue
-      yield* link(view.address, parent)
-      yield* Conditional.remove(wire, view.address.partition, record)
-      if (batch !== undefined) {
-        yield* engine.batches.update(batch.address, (state) => ({ ...state, heldUntil: 0 }))
+      yield* connect(view.address)
+      for (const sequence of [record, ...view.stale]) {
+        yield* Conditional.remove(wire, view.address.partition, sequence)
       }
-      return yield* reviveAll(id)
+      if (batch !== undefined) {
+        yield* engine.batches.update(batch, (state) => ({ ...state, heldUntil: 0 }))
+        engine.memberEnded(batch.partition, batch.id)
+      }
+      return true
     }
   })
 
-  /** Goes through all jobs in a state that know the parent. */
+  /** Goes through the jobs in a state that follow one of these; `act` may add to them. */
   const each = Effect.fnUntraced(function* (
     state: WireState,
-    parent: string,
+    parents: ReadonlySet<string>,
     act: (message: JobMessage) => Effect.Effect<void, NatsError>,
-  ): Effect.fn.Return<void, NatsError> {
+  ) {
     for (let partition = 0; partition < wire.partitions; partition++) {
       for (let from: number | undefined = 1; from !== undefined;) {
         const page: Lists.Scanned = yield* Lists.scan(wire, partition, { state }, {
@@ -97,27 +109,35 @@ export const revive = (
           limit: pageSize,
         })
         for (const message of Records.parse(wire.subjects, page.messages.map((m) => m.stored))) {
-          const parents = message.envelope.progress.waits?.parents ?? []
-          if (parents.some(({ id }) => id === parent)) yield* act(message)
+          const { waits } = message.envelope.progress
+          if (waits?.parents.some(({ id }) => parents.has(id)) === true) yield* act(message)
         }
         from = page.next
       }
     }
   })
 
-  const reviveAll = Effect.fnUntraced(function* (parent: string): Effect.fn.Return<
-    void,
-    NatsError
-  > {
-    yield* each("cancelled", parent, (message) => reviveOne(message, parent))
-    // Who did this before and died may have left some without their link.
-    yield* each("await", parent, (message) => {
-      const { waits } = message.envelope.progress
-      return waits !== undefined && !waits.staged && Waits.waitsFor(waits, parent)
-        ? link(message.subject, parent)
-        : Effect.void
+  // A job is cancelled before those that follow it, so going through the records once finds whole
+  // chains; only those that lead through several partitions may take further rounds.
+  const revived = new Set([parent])
+  for (let before = 0; before < revived.size;) {
+    before = revived.size
+    // Who did this before and died may have left some without their links.
+    yield* each("await", revived, ({ envelope, subject }) => {
+      const { waits } = envelope.progress
+      if (waits?.staged !== false || !Waits.open(waits).some((id) => revived.has(id))) {
+        return Effect.void
+      }
+      revived.add(subject.id)
+      return connect(subject)
     })
-  })
-
-  return reviveAll(parent)
-}
+    yield* each(
+      "cancelled",
+      revived,
+      (message) =>
+        Effect.map(reviveOne(message, revived), (waits) => {
+          if (waits) revived.add(message.subject.id)
+        }),
+    )
+  }
+})

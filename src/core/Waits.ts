@@ -3,6 +3,7 @@
  * off one by one as they end, and the job is released, or cancelled, once that is decided.
  */
 import type { FinalState } from "./JobState.ts"
+import { maxDelayMillis } from "./Limits.ts"
 
 /** How a parent ended. */
 export interface ParentOutcome {
@@ -44,6 +45,10 @@ export const strike = (waits: Waits, id: string, outcome: ParentOutcome): Waits 
     parent.id === id && parent.outcome === undefined ? { id, outcome } : parent
   ),
 })
+
+/** Ids of the parents that haven't ended. */
+export const open = (waits: Waits | undefined): ReadonlyArray<string> =>
+  (waits?.parents ?? []).filter(({ outcome }) => outcome === undefined).map(({ id }) => id)
 
 /** Whether a job still waits for this parent. */
 export const waitsFor = (waits: Waits, id: string): boolean =>
@@ -90,9 +95,12 @@ export const toWire = ({ delay, need, on, parents, staged }: Waits): ReadonlyArr
   ),
 ]
 
+const legalId = /^[\w~-]{1,64}$/
+
 const parentFrom = (value: unknown): Parent | undefined => {
   if (!Array.isArray(value) || typeof value[0] !== "string") return undefined
   const [id, index, result] = value as [string, unknown, unknown]
+  if (!legalId.test(id)) return undefined
   if (index === undefined) return { id }
   const state = typeof index === "number" ? finals[index] : undefined
   return state === undefined
@@ -100,13 +108,16 @@ const parentFrom = (value: unknown): Parent | undefined => {
     : { id, outcome: { state, result: result instanceof Uint8Array ? result : undefined } }
 }
 
+const isMask = (bits: unknown): bits is number =>
+  Number.isInteger(bits) && (bits as number) >= 0 && (bits as number) < 1 << finals.length
+
 /** From the wire; `undefined` for what isn't that. */
 export const fromWire = (value: unknown): Waits | undefined => {
   if (!Array.isArray(value)) return undefined
   const [staged, any, bits, delay, list] = value as Array<unknown>
   if (
-    typeof staged !== "boolean" || typeof any !== "boolean" || typeof bits !== "number" ||
-    typeof delay !== "number" || !(delay >= 0) || !Array.isArray(list)
+    typeof staged !== "boolean" || typeof any !== "boolean" || !isMask(bits) ||
+    typeof delay !== "number" || !(delay >= 0 && delay <= maxDelayMillis) || !Array.isArray(list)
   ) {
     return undefined
   }

@@ -19,6 +19,9 @@ export interface Link {
   readonly child: Subjects.Address
 }
 
+/** How often replicas are asked that lag behind. */
+const readsOfReplicas = 50
+
 /** Jobs whose links one read asks for. */
 const jobsPerRead = 200
 
@@ -40,14 +43,14 @@ export const add = (
     (sequence) => sequence !== undefined,
   )
 
-const linkIn = ({ data, sequence }: StoredMessage): Link | undefined => {
+const linkIn = ({ data, sequence }: StoredMessage): ReadonlyArray<Link> => {
   try {
     const [partition, group, id] = MessagePack.decode(data) as Array<unknown>
     return typeof partition === "number" && typeof group === "string" && typeof id === "string"
-      ? { sequence, child: { partition, group, id } }
-      : undefined
+      ? [{ sequence, child: { partition, group, id } }]
+      : []
   } catch {
-    return undefined
+    return []
   }
 }
 
@@ -60,13 +63,30 @@ export const from: (
   const filter = wire.subjects.linksFrom(parent.partition, parent.id)
   const links: Array<Link> = []
   for (let seq = 1;;) {
-    const found = yield* nextAtLeader(wire.nats.connection, stream, filter, { seq })
-    if (found === undefined) return links
-    const link = linkIn(found)
-    if (link !== undefined) links.push(link)
-    seq = found.sequence + 1
+    const found = yield* (wire.replicated
+      ? nextOf(wire, stream, filter, seq)
+      : pageOf(wire, stream, filter, seq))
+    links.push(...found.flatMap(linkIn))
+    const last = found.at(-1)
+    if (last === undefined) {
+      return links
+    }
+    seq = last.sequence + 1
   }
 })
+
+/** The leader gives one at a time. */
+const nextOf = ({ nats }: Wire, stream: string, filter: string, seq: number) =>
+  Effect.map(
+    nextAtLeader(nats.connection, stream, filter, { seq }),
+    (found) => found === undefined ? [] : [found],
+  )
+
+const pageOf = ({ reader }: Wire, stream: string, filter: string, sequence: number) =>
+  Effect.map(
+    reader.page(stream, filter, { sequence, count: 1_000, bytes: 1024 * 1024 }),
+    ({ messages }) => messages,
+  )
 
 /** A job that has just ended. */
 export interface Ended {
@@ -112,7 +132,7 @@ const parentsOf = Effect.fnUntraced(function* (
   const canary = jobs.reduce((a, b) => a.sequence > b.sequence ? a : b)
   const asked = replicated ? [...filters, canary.subject] : filters
   const parent = (subject: string) => subject.split(".").at(-2) as string
-  while (true) {
+  for (let reads = 0; reads < readsOfReplicas; reads++) {
     const found = yield* Effect.catchTag(
       reader.newest(stream, asked),
       "Rejected",
@@ -130,4 +150,6 @@ const parentsOf = Effect.fnUntraced(function* (
     const links = found.filter(({ subject }) => subject !== canary.subject)
     return links.map(({ subject }) => parent(subject))
   }
+  // The newest record may be gone again, because its job was requeued: each is looked at by itself.
+  return jobs.map(({ id }) => id)
 })
