@@ -23,7 +23,7 @@ import process from "node:process"
 import { Client, layer as clientLayer } from "../src/client/Client.ts"
 import * as Interception from "../src/client/Interception.ts"
 import { Engine, layer as engineLayer } from "../src/client/Engine.ts"
-import type * as Operate from "../src/client/Operate.ts"
+import * as Operate from "../src/client/Operate.ts"
 import * as Writer from "../src/client/Writer.ts"
 import { handlersIn } from "../src/client/Handler.ts"
 import { DuplicateJob, InvalidOptions } from "../src/core/errors.ts"
@@ -133,8 +133,10 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     engine,
     patience,
     ensureQueue: Writer.make(wire, patience).ensureQueue,
-    notify: ({ current: { envelope: { name } } }, { from, id, to }) =>
-      interception.notify({ id, name, from, to }, handlers.get(name)?.definition),
+    notify: (view, answer) => {
+      const transition = Operate.transitionOf(view, answer)
+      interception.notify(transition, handlers.get(transition.name)?.definition)
+    },
   }
   for (const command of EngineHandlers.make(operating)) {
     runnable.set(command.definition.name, command)

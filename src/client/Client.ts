@@ -13,7 +13,6 @@ import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
-import { isFinal } from "../core/JobState.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
 import { checkKeys, checkName } from "../core/Names.ts"
 import { type Instant, millisOf } from "../core/Time.ts"
@@ -390,9 +389,7 @@ const make = Effect.gen(function* () {
     engine,
     patience: writer.patience,
     ensureQueue: writer.ensureQueue,
-    notify: ({ current: { envelope: { name } } }, { from, id, to }) =>
-      // What leaves a job as it ended has removed its record.
-      interception.notify({ id, name, from, to: isFinal(from) && from === to ? "deleted" : to }),
+    notify: (view, answer) => interception.notify(Operate.transitionOf(view, answer)),
   }
 
   const operate: Client["operate"] = Effect.fnUntraced(function* (id, operation, expected) {

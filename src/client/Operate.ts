@@ -18,6 +18,7 @@ import type { TopologyConflict } from "../nats/Topology.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as Command from "./Command.ts"
 import type { Engine } from "./Engine.ts"
+import type { Transition } from "./Middleware.ts"
 import * as Moves from "./Moves.ts"
 import type {
   Answer,
@@ -43,6 +44,16 @@ export interface Context {
   readonly ensureQueue: (queue: string) => Effect.Effect<void, OperateError>
   /** Told of every change. */
   readonly notify: (view: JobView.JobView, answer: Answer & { readonly _tag: "changed" }) => void
+}
+
+/** What observers are told of a change. */
+export const transitionOf = (
+  { current: { envelope: { name } } }: JobView.JobView,
+  { from, id, to }: Answer & { readonly _tag: "changed" },
+): Transition => {
+  // What leaves a job as it ended has removed its record.
+  const isRemoved = JobState.isFinal(from) && from === to
+  return { id, name, from, to: isRemoved ? "deleted" : to }
 }
 
 /** State of a job as its message tells it. */
