@@ -107,7 +107,9 @@ const build = (
       } else if (what === "nested" && depth < 2) {
         add(yield* batch.addBatch({}, build(random, known, made, depth + 1)), "batch")
       } else {
-        const when = what === "later" ? { delay: random.between(30, 300) } : {}
+        const when = what === "later"
+          ? { deadline: "1 minute", delay: random.between(30, 300) } as const
+          : {}
         add(yield* batch.add(Work, payload(random), { ...options(random), ...when }))
       }
     }
@@ -160,7 +162,7 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
         case "enqueue":
           return note(yield* Work.enqueue(payload(random), options(random)))
         case "schedule": {
-          const when = { delay: random.between(50, 500) }
+          const when = { deadline: "1 minute", delay: random.between(50, 500) } as const
           return note(yield* Work.schedule(payload(random), { ...options(random), ...when }))
         }
         case "enqueueMany": {
@@ -170,7 +172,9 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
         }
         case "chosen": {
           const onConflict = random.pick(["ignore", "replace"] as const)
-          const more = random.chance(0.5) ? {} : { delay: random.between(20, 300) }
+          const more = random.chance(0.5)
+            ? {}
+            : { deadline: "1 minute", delay: random.between(20, 300) } as const
           const id = `chosen-${random.between(0, 9)}`
           const told = yield* Work.submit(payload(random), {
             ...{ ...options(random), ...more, id, onConflict },
@@ -180,7 +184,9 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
         case "unique": {
           const onConflict = random.pick(["ignore", "replace"] as const)
           const until = random.pick(["finished", "started", "1 second"] as const)
-          const more = random.chance(0.5) ? {} : { delay: random.between(20, 300) }
+          const more = random.chance(0.5)
+            ? {}
+            : { deadline: "1 minute", delay: random.between(20, 300) } as const
           const unique = { key: `key ${random.between(0, 5)}`, until, onConflict }
           const told = yield* Work.submit(payload(random), { ...options(random), ...more, unique })
           // Under a key that expires the job may have been removed.

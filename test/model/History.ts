@@ -189,17 +189,24 @@ export const examine = (
 /** Longest time after which a server may begin what was moved on behind its back, in ms. */
 const tolerance = 1_000
 
-/** Runs that should not have begun: their job had ended, or moved on long ago. */
+/**
+ * Runs that should not have begun: their job had ended, or moved on long ago. What is heard of a
+ * message may come a little later than the attempt that runs for it.
+ */
 export const wrongRuns = (
   messages: ReadonlyArray<Stored>,
   runs: ReadonlyArray<Run>,
 ): ReadonlyArray<string> =>
   runs.flatMap(({ attempt, began, server }) => {
-    const known = messages.filter(({ heard }) => heard < began)
-    const last = known.at(-1)
-    if (last === undefined || Records.stateOf(last) === "enqueued") return []
+    const next = messages.findIndex(({ heard }) => heard >= began)
+    const last = messages.at(next < 0 ? -1 : next - 1)
+    const after = messages[next]
+    if (next === 0 || last === undefined || Records.stateOf(last) === "enqueued") return []
+    if (after !== undefined && Records.stateOf(after) === "enqueued") {
+      if (after.heard - began < tolerance) return []
+    }
     const state = Records.stateOf(last)
-    const before = known.at(-2)
+    const before = messages[messages.indexOf(last) - 1]
     const committed = (state === "succeeded" || state === "failed") && before !== undefined &&
       lastAttempt(before) !== lastAttempt(last)
     const late = began - last.heard
@@ -218,7 +225,7 @@ export const trail = (messages: ReadonlyArray<Stored>): ReadonlyArray<readonly [
       waits === undefined ? "" : `${waits.staged ? "staged " : ""}${waits.need} of ${parents}`,
       batch === undefined ? "" : JSON.stringify(batch),
       claim === undefined ? "" : `claim ${claim.sequence} ${claim.until}`,
-      outcome?.reason ?? "",
+      outcome?.reason ?? progress.history.at(-1)?.message ?? "",
     ].filter((text) => text !== "")
     const { group, lane, partition, queue, state } = subject
     return [

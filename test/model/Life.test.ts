@@ -29,7 +29,7 @@ const lanes = 4
 /** Nothing may wait for an alarm that is there for the case that somebody dies. */
 const settleMillis = 15_000
 const longEnough = 1_500
-const maxStories = 6
+const maxStories = 60
 
 describe("jobs of many clients and servers", () => {
   const server = testServer()

@@ -112,7 +112,7 @@ export const make = Effect.fnUntraced(function* (
         Effect.gen(function* () {
           const count = yield* begin(server)
           yield* Effect.sleep(millis)
-          switch (steps[Math.min(count, steps.length - 1)]) {
+          switch (steps[count] ?? steps.at(-1)?.replace("snooze", "succeed")) {
             case "fail":
               return yield* Effect.fail("as planned")
             case "crash":
