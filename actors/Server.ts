@@ -125,6 +125,12 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
   const handlers = readyHandlers(yield* Effect.context<never>(), client, interception)
   if (handlers instanceof DuplicateJob) return yield* handlers
   const id = idOf(resolved.name)
+  if (handlers.size === 0) {
+    yield* Effect.logWarning(
+      "this server was given no handlers, so it passes every job on; provide it with the layers " +
+        "that job.toLayer makes",
+    )
+  }
   const engine = yield* Engine
   const runnable = new Map(handlers)
   const patience = yield* Writer.Patience
