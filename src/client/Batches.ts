@@ -74,8 +74,14 @@ export interface Batches {
     batch: Subjects.Address,
     change: (state: BatchState.BatchState) => BatchState.BatchState | undefined,
   ) => Effect.Effect<BatchState.BatchState | undefined, NatsError>
-  /** Sends all staged members on their way, those of nested batches too, and opens the batch. */
-  readonly release: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
+  /**
+   * Sends all staged members on their way, those of nested batches too, and opens the batch. `again`
+   * where somebody may have died while doing it.
+   */
+  readonly release: (
+    batch: Subjects.Address,
+    again?: boolean,
+  ) => Effect.Effect<void, NatsError>
   /** Ends a batch, if none of its members lives. Gives whether it is worth looking again soon. */
   readonly look: (batch: Subjects.Address) => Effect.Effect<boolean, NatsError>
   /** What a server does when the alarm of a batch has fired. */
@@ -195,7 +201,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
     }
   })
 
-  const release: Batches["release"] = Effect.fnUntraced(function* (batch) {
+  const release: Batches["release"] = Effect.fnUntraced(function* (batch, again = false) {
     const nested: Array<Subjects.Address> = []
     yield* moveMembers(batch, "await", (member) => {
       const { progress } = member.envelope
@@ -218,11 +224,12 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
         inner,
         (state) => state.phase === "building" ? { ...state, phase: "releasing" } : undefined,
       )
-      yield* release(inner)
+      yield* release(inner, again)
     }
     // A member that somebody else was about to move stays staged: once more, until none is left.
     const left = yield* stagedIn(batch)
-    if (left) return yield* release(batch)
+    if (left) return yield* release(batch, again)
+    if (again) yield* followCancelled(batch)
     yield* update(
       batch,
       (state) =>
@@ -272,6 +279,26 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       1,
     )
 
+  /**
+   * Ends a batch. Its alarm stays until all that follows from the end is done: should we die before
+   * that, it leads a server to the record.
+   */
+  const end = Effect.fnUntraced(function* (
+    view: JobView.JobView,
+    move: Moves.Move,
+    follow: (record: Records.JobMessage) => Effect.Effect<void, NatsError>,
+  ) {
+    const alone = { ...move, headers: "" }
+    const sequence = yield* Moves.write(wire, view, alone, patience)
+    if (sequence === undefined) return false
+    yield* follow(Moves.storedAs(wire, view, alone, sequence, clock.now()))
+    const { stored, subject } = view.current
+    if (subject.state === "await") {
+      yield* Conditional.remove(wire, subject.partition, stored.sequence)
+    }
+    return true
+  })
+
   const look: Batches["look"] = Effect.fnUntraced(function* (batch) {
     while (true) {
       // What is seen here is the condition of the end: whoever adds to the batch changes it first.
@@ -302,10 +329,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
             `${failed} failed and ${cancelled} were cancelled`,
         },
       )
-      const sequence = yield* Moves.write(wire, view, move, patience)
-      if (sequence === undefined) continue
-      yield* finish().finish(Moves.storedAs(wire, view, move, sequence, now))
-      return false
+      if (yield* end(view, move, (record) => finish().finish(record))) return false
     }
   })
 
@@ -325,14 +349,29 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       const last = messages.at(-1)
       if (last === undefined) return
       sequence = last.sequence + 1
+      const hidden = Records.parse(subjects, messages).filter(({ envelope: { progress } }) =>
+        progress.batch?.phase === "building" || progress.waits?.staged === true
+      )
+      if (hidden.length === 0) continue
+      const parents = yield* Links.parentsAmong(
+        wire,
+        batch.partition,
+        hidden.map(({ stored, subject: { id } }) => ({
+          id,
+          subject: stored.subject,
+          sequence: stored.sequence,
+        })),
+      )
       yield* Effect.forEach(
-        Records.parse(subjects, messages),
+        hidden,
         Effect.fnUntraced(function* ({ envelope, stored, subject }) {
-          const { batch: inner, waits } = envelope.progress
-          if (inner?.phase === "building") yield* purge(subject)
-          if (inner?.phase === "building" || waits?.staged === true) {
-            yield* Conditional.remove(wire, subject.partition, stored.sequence)
+          if (envelope.progress.batch !== undefined) yield* purge(subject)
+          // Nobody would come back to a link from a job that is gone.
+          const links = parents.has(subject.id) ? yield* Links.from(wire, subject) : []
+          for (const link of links) {
+            yield* Conditional.remove(wire, subject.partition, link.sequence)
           }
+          yield* Conditional.remove(wire, subject.partition, stored.sequence)
         }),
         { concurrency: 64, discard: true },
       )
@@ -342,9 +381,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
   const abandon = Effect.fnUntraced(function* (view: JobView.JobView) {
     const now = clock.now()
     const move = Moves.ended(subjects, view.current, "cancelled", { ended: now, reason: abandoned })
-    const sequence = yield* Moves.write(wire, view, move, patience)
-    if (sequence === undefined) return
-    yield* cancelMembers(Moves.storedAs(wire, view, move, sequence, now))
+    yield* end(view, move, cancelMembers)
   })
 
   const tick: Batches["tick"] = Effect.fnUntraced(function* (batch) {
@@ -360,7 +397,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       yield* update(batch, (now) => now.heldUntil > 0 ? { ...now, heldUntil: 0 } : undefined)
       yield* purge(batch)
     }
-    if (state.phase === "releasing") return yield* release(batch)
+    if (state.phase === "releasing") return yield* release(batch, true)
     yield* look(batch)
     // Its alarm again, for it may live on.
     yield* update(batch, (now) => now)
@@ -373,12 +410,6 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       return yield* Conditional.remove(wire, batch.partition, record.stored.sequence)
     }
     const reason = `its batch ${batch.id} was cancelled`
-    const follow = Effect.fnUntraced(function* (members: ReadonlyArray<Links.Ended>) {
-      const parents = yield* Links.parentsAmong(wire, batch.partition, members)
-      for (const id of parents) {
-        yield* finish().meet({ partition: batch.partition, group: batch.id, id })
-      }
-    })
     for (const state of liveStates) {
       const superseded: Array<number> = []
       yield* moveMembers(
@@ -395,9 +426,10 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
               subject: subjects.final("cancelled", member.envelope, member.subject),
               sequence,
             }))
-            if (ended.length > 0) yield* follow(ended)
+            if (ended.length > 0) yield* follow(batch, ended)
             for (const { member } of moved) {
-              if (member.envelope.progress.batch !== undefined) {
+              const { after, batch: inner } = member.envelope.progress
+              if (inner !== undefined || after > 0) {
                 yield* finish().meet(member.subject)
               }
             }
@@ -412,7 +444,22 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
         )
       }
     }
-    // Who did this before and died may have left members whose own followers wait.
+    yield* followCancelled(batch)
+  })
+
+  /** Finishes what the ends of members began. */
+  const follow = Effect.fnUntraced(function* (
+    batch: Subjects.Address,
+    members: ReadonlyArray<Links.Ended>,
+  ) {
+    const parents = yield* Links.parentsAmong(wire, batch.partition, members)
+    for (const id of parents) {
+      yield* finish().meet({ partition: batch.partition, group: batch.id, id })
+    }
+  })
+
+  /** Who cancelled members and died may have left some whose own followers wait. */
+  const followCancelled = Effect.fnUntraced(function* (batch: Subjects.Address) {
     const filter = subjects.members(batch.partition, "cancelled", batch.id)
     for (let sequence = 1;;) {
       const { messages } = yield* reader.page(streamOf(batch.partition), filter, {
@@ -424,6 +471,7 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       if (last === undefined) return
       sequence = last.sequence + 1
       yield* follow(
+        batch,
         messages.map(({ sequence, subject }) => ({
           id: subject.slice(subject.lastIndexOf(".") + 1),
           subject,

@@ -155,6 +155,9 @@ export const make = (wire: Wire, patience: number, hooks: Hooks): Finish => {
       }),
       { concurrency, discard: true },
     )
+    // Whoever requeued it may have died before deleting its record of then.
+    const { after } = envelope.progress
+    if (after > 0) yield* Conditional.remove(wire, subject.partition, after)
     if (envelope.progress.batch !== undefined && subject.state === "cancelled") {
       yield* hooks.batchCancelled(record)
     }
