@@ -83,10 +83,11 @@ export const waitsOf = (
   { delay, need = "all", on }: Following,
   payload?: unknown,
 ): Waits.Waits | InvalidOptions => {
-  const ids = [...new Set(typeof parents === "string" ? [parents] : parents)]
-  if (!Array.isArray(parents) && typeof parents !== "string") {
+  const list: unknown = typeof parents === "string" ? [parents] : parents
+  if (!Array.isArray(list)) {
     return invalid("parents", parents, "it is the id of a job, or a list of them")
   }
+  const ids: ReadonlyArray<string> = [...new Set(list)]
   if (ids.length === 0 || ids.length > maxParents) {
     return invalid("parents", `${ids.length} ids`, `a job follows 1 to ${maxParents} others`)
   }
