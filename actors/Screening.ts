@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Transition from "../src/client/Transition.ts"
 import { placeOf } from "../src/core/Envelope.ts"
+import * as Conditional from "../src/nats/Conditional.ts"
 import * as Records from "../src/nats/Records.ts"
 import { sequenceAtLeader } from "../src/nats/Reader.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
@@ -40,6 +41,8 @@ const addSubjects = (
     if (ready !== message.subject) filters.push(ready)
   }
 }
+
+const keyOf = ({ group, id }: Subjects.Address): string => `${group}.${id}`
 
 /** A message of a job, whether this engine can read what it says or not. */
 type Found = Pick<Records.JobMessage, "stored" | "subject">
@@ -79,6 +82,26 @@ const read = Effect.fnUntraced(function* (
     yield* Effect.sleep("20 millis")
   }
 })
+
+/** Removes records of earlier lives, left by somebody who requeued their jobs and died. */
+const removeOld = (
+  wire: Wire,
+  deliveries: ReadonlyArray<Delivery>,
+  byJob: ReadonlyMap<string, ReadonlyArray<Found>>,
+): Effect.Effect<void> => {
+  const old = deliveries.flatMap(({ envelope: { progress: { after } }, subject }) =>
+    (byJob.get(keyOf(subject)) ?? []).filter((found) =>
+      Records.isRecord(found.subject) && found.stored.sequence <= after
+    )
+  )
+  return Effect.forEach(
+    old,
+    ({ stored, subject: { partition } }) =>
+      // Whoever meets the job next tries again.
+      Effect.ignore(Conditional.remove(wire, partition, stored.sequence)),
+    { concurrency: 16, discard: true },
+  )
+}
 
 /** Checks some deliveries of one partition: those that may run get in line, the others are dropped. */
 const screenSome: (
@@ -138,15 +161,16 @@ const screenSome: (
   for (const stored of found) {
     const subject = subjects.parse(stored.subject)
     if (subject === undefined) continue
-    const key = `${subject.group}.${subject.id}`
+    const key = keyOf(subject)
     const list = byJob.get(key)
     if (list === undefined) byJob.set(key, [{ stored, subject }])
     else list.push({ stored, subject })
   }
+  yield* removeOld(wire, deliveries, byJob)
   const cancelled = found.map(({ subject }) => subjects.parse(subject)?.id)
     .filter((id) => id !== undefined && batches.has(id))
   for (const delivery of deliveries) {
-    const messages = byJob.get(`${delivery.subject.group}.${delivery.subject.id}`)
+    const messages = byJob.get(keyOf(delivery.subject))
     if (messages !== undefined && isStale(delivery, messages)) drop(delivery)
     else if (cancelled.includes(delivery.subject.group)) cancel(delivery)
     else pass(delivery)
