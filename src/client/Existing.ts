@@ -142,6 +142,7 @@ export const replaceWaiting: (
     onWrite("replaced")
     if (state === "ready" && move.subject !== current.stored.subject) {
       // A server that meets it first drops it.
+      Conditional.announceVoid(wire, address.partition, [current.stored.sequence])
       yield* Effect.ignore(Conditional.remove(wire, address.partition, current.stored.sequence))
     }
     return "replaced"
