@@ -60,7 +60,8 @@ export const settle = async <A>(
 /**
  * An async function as an effect, by which it is aborted. What the function runs has the services of
  * the effect's fiber and is interrupted with it; a failure out of there that the function lets pass is
- * the effect's own, and `failed` says what anything else means that it throws.
+ * the effect's own, and `failed` says what anything else means that it throws. The effect ends when
+ * all has that the function ran, also what it didn't wait for; later nothing can be run.
  */
 export const fromAsync = <A, E, R = never>(
   body: (
@@ -74,15 +75,36 @@ export const fromAsync = <A, E, R = never>(
     (services) =>
       Effect.callback<A, E>((resume, signal) => {
         const causes = new Map<unknown, Cause.Cause<E>>()
-        const run = async <B>(effect: Effect.Effect<B, E, R>): Promise<B> => {
+        const pending = new Set<Promise<unknown>>()
+        let over = false
+        const start = async <B>(effect: Effect.Effect<B, E, R>): Promise<B> => {
+          signal.throwIfAborted()
+          if (over) throw new Error("it comes too late: what it would be part of has ended")
           const exit = await Effect.runPromiseExitWith(services)(effect, { signal })
           if (Exit.isSuccess(exit)) return exit.value
           const error = Cause.squash(exit.cause)
           causes.set(error, exit.cause)
           throw error
         }
-        const running = async () => await body(run, signal)
-        running().then(
+        const run = <B>(effect: Effect.Effect<B, E, R>): Promise<B> => {
+          const started = start(effect)
+          // Another promise, so that a rejection which nobody looks at is still seen as such.
+          const result = started.then((value) => value)
+          const settled = () => pending.delete(result)
+          pending.add(result)
+          started.then(settled, settled)
+          return result
+        }
+        const whole = async () => {
+          try {
+            const value = await body(run, signal)
+            while (pending.size > 0) await Promise.all(pending)
+            return value
+          } finally {
+            over = true
+          }
+        }
+        whole().then(
           (value) => resume(Effect.succeed(value as A)),
           (error: unknown) => {
             const cause = causes.get(error)

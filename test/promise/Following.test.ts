@@ -1,6 +1,7 @@
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import {
+  type BatchBuilder,
   BatchClosed,
   InvalidPayload,
   job,
@@ -120,6 +121,27 @@ describe("batches with promises", () => {
         ])
         await portfire.batches.attach(batch, (batch) => batch.add(Square, "4"))
         assert.equal((await portfire.batches.await(batch)).total, 5)
+      }),
+  )
+
+  promised(
+    "wait for members that what builds them doesn't wait for, and take none later",
+    () =>
+      withClient(server, async (portfire) => {
+        let kept: BatchBuilder | undefined
+        const batch = await portfire.batches.create({}, (batch) => {
+          kept = batch
+          for (const text of ["1", "2", "3"]) void batch.add(Square, text)
+        })
+        assert.equal((await portfire.batches.get(batch)).total, 3)
+        assert.match(
+          String(await rejection(kept?.add(Square, "4") ?? Promise.resolve())),
+          /too late/,
+        )
+        const floating = await rejection(portfire.batches.create({}, (batch) => {
+          void batch.add(Square, "two")
+        }))
+        assert.ok(floating instanceof InvalidPayload)
       }),
   )
 

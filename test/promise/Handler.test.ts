@@ -244,6 +244,37 @@ describe("a handler that is an async function", () => {
     ))
 
   promised(
+    "doesn't begin any more when middleware goes on only after the time limit",
+    () =>
+      withClient(server, async (portfire) => {
+        let begun = false
+        const ended = gate()
+        const late = gate<unknown>()
+        const Slow = job("slow", {
+          timeout: 50,
+          middleware: [middleware("slow", {
+            attempt: async (_, next) => {
+              await ended.promise
+              late.resolve(await rejection(next()))
+            },
+          })],
+          ...once,
+        })
+        await portfire.serve({
+          queues: { default: 5 },
+          handlers: [Slow.handler(() => {
+            begun = true
+          })],
+        })
+        const error = await rejection(portfire.execute(Slow))
+        assert.ok(error instanceof JobFailed)
+        ended.resolve()
+        assert.equal((await late.promise as Error).name, "AbortError")
+        assert.equal(begun, false)
+      }),
+  )
+
+  promised(
     "gets payloads of older versions through async migrations",
     () =>
       withClient(server, async (portfire) => {
