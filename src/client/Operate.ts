@@ -262,9 +262,10 @@ const remove = Effect.fnUntraced(function* (
   // Nobody can finish what its end began once the record is gone.
   yield* engine.meet(address)
   // Copies of its messages first: without the record one of them would make it run again.
-  for (const sequence of stale.filter((other) => other < stored.sequence)) {
-    yield* Conditional.remove(wire, address.partition, sequence)
-  }
-  yield* Conditional.remove(wire, address.partition, stored.sequence)
-  return JobState.fromWire(subject.state)
+  for (const sequence of stale) yield* Conditional.remove(wire, address.partition, sequence)
+  if (!(yield* Conditional.take(wire, address.partition, stored.sequence))) return undefined
+  // A requeue that was faster has left the record for whoever deletes it first.
+  const now = yield* JobView.at(wire, address)
+  const isRequeued = now !== undefined && now.current.envelope.progress.after >= stored.sequence
+  return isRequeued ? undefined : JobState.fromWire(subject.state)
 })

@@ -72,24 +72,31 @@ const ownSequence = (
         : undefined,
   )
 
-/** Deletes one message; that it is gone already is as good. */
-export const remove = (
+/** Deletes one message, and tells whether it was there. */
+export const take = (
   { nats, subjects }: Wire,
   partition: number,
   sequence: number,
-): Effect.Effect<void, NatsError> =>
+): Effect.Effect<boolean, NatsError> =>
   Api.call(
     nats.connection,
     `STREAM.MSG.DELETE.${jobsStream(subjects.namespace, partition)}`,
     { seq: sequence, no_erase: true },
     `deleting message ${sequence}`,
   ).pipe(
-    Effect.asVoid,
+    Effect.as(true),
     Effect.catchTag("Rejected", (error) =>
       error.code === Code.sequenceNotFound || error.code === Code.messageNotDeleted
-        ? Effect.void
+        ? Effect.succeed(false)
         : Effect.fail(error)),
   )
+
+/** Deletes one message; that it is gone already is as good. */
+export const remove = (
+  wire: Wire,
+  partition: number,
+  sequence: number,
+): Effect.Effect<void, NatsError> => Effect.asVoid(take(wire, partition, sequence))
 
 /** Messages that one announcement names. */
 const announced = 1_000
