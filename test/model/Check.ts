@@ -218,7 +218,7 @@ export const check: (
     Effect.fnUntraced(function* ({ id }) {
       const message = there.get(id)?.[0]
       const record = yield* Effect.orElseSucceed(client.get(id), () => undefined)
-      if (record?.state !== message?.subject.state) {
+      if (record?.state !== (message && Records.stateOf(message))) {
         wrong.push([id, `reads as ${record?.state}, and is ${message?.subject.state}`])
       }
     }),
@@ -297,19 +297,27 @@ const wrongBatches = (
   })
 }
 
-/** All that is known of a job, in the order in which it was heard of. */
+/** All that is known of a job, and of the members of a batch, in the order in which it was heard of. */
 export const story = (world: World, id: string): string => {
+  const { history, known, runs } = world
+  const members = [...history.jobs.values()].filter((messages) => messages[0]?.subject.group === id)
+  const own = history.jobs.get(id) ?? []
   const lines = [
-    ...History.trail(world.history.jobs.get(id) ?? []),
-    ...world.runs.filter((run) => run.id === id)
-      .map(({ attempt, began, server }) => [began, `attempt ${attempt} on ${server}`] as const),
-    ...(world.known.get(id)?.told ?? []).map(({ answer, at, client, text }) =>
-      [
-        at,
-        `told client ${client}: ${text} ${answer === undefined ? "" : JSON.stringify(answer)}`,
-      ] as const
+    ...History.trail(own),
+    ...members.flatMap((messages) =>
+      History.trail(messages).map(([at, text]) =>
+        [at, `  ${messages[0]?.subject.id} ${text}`] as const
+      )
     ),
-  ]
-  return lines.toSorted(([a], [b]) => a - b)
+    ...runs.filter((run) => run.id === id)
+      .map(({ attempt, began, server }) => [began, `attempt ${attempt} on ${server}`] as const),
+    ...(known.get(id)?.told ?? []).map(({ answer, at, client, text }) => {
+      const said = answer === undefined ? "" : JSON.stringify(answer)
+      return [at, `told client ${client}: ${text} ${said}`] as const
+    }),
+    ...world.comings,
+  ].toSorted(([a], [b]) => a - b)
+  const first = own[0]?.heard ?? 0
+  return lines.filter(([at]) => at > first - 1)
     .map(([at, text]) => `      ${at.toFixed(1)} ${text}`).join("\n")
 }

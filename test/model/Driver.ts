@@ -30,7 +30,7 @@ const weights = {
 const payload = (random: Random): { steps: ReadonlyArray<Step>; millis: number } => ({
   steps: Array.from(
     { length: random.between(1, 3) },
-    () => random.weighted<Step>({ succeed: 6, fail: 3, crash: 2, snooze: 1 }),
+    () => random.weighted<Step>({ succeed: 5, fail: 4, crash: 2, snooze: 1 }),
   ),
   millis: random.chance(0.06) ? random.between(100, 250) : random.between(0, 30),
 })
@@ -42,7 +42,7 @@ const options = (random: Random) => ({
   ...(random.chance(0.05) ? { ttl: random.between(5, 60) } : {}),
 })
 
-const following = (random: Random) => ({
+const following = (random: Random): Job.Following => ({
   ...(random.chance(0.5) ? {} : { on: random.pick(["any", "failed", "cancelled"] as const) }),
   ...(random.chance(0.6) ? {} : { need: "any" as const }),
   ...(random.chance(0.8) ? {} : { delay: random.between(0, 200) }),
@@ -201,7 +201,8 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
           const parents = targets(random, known)
           if (random.chance(0.3)) {
             const [parent = ""] = parents
-            const id = yield* Take.enqueueAfter(parent, Job.parentResult, following(random))
+            const { on: _, ...rest } = following(random)
+            const id = yield* Take.enqueueAfter(parent, Job.parentResult, rest)
             return note(id)
           }
           const more = { ...options(random), ...following(random) }

@@ -143,6 +143,27 @@ const wrongRelease = (
   return decision._tag !== "Release" || staged ? `was released to ${state} too early` : undefined
 }
 
+/**
+ * Leaves out what a schedule of the server has made of a job that had ended: it fires on its own, also
+ * at the very moment at which somebody takes its message away. The record counts, and the copy is
+ * dropped by whoever meets it (W5).
+ */
+export const withoutLate = (messages: ReadonlyArray<Stored>): ReadonlyArray<Stored> => {
+  let record: Stored | undefined
+  return messages.filter((message) => {
+    const state = Records.stateOf(message)
+    if (JobState.isFinal(state)) record = message
+    if (record === undefined || state !== "enqueued") return true
+    const { after, claim } = message.envelope.progress
+    const isCopy = after === record.envelope.progress.after &&
+      message.envelope.created === record.envelope.created &&
+      claim?.sequence === record.envelope.progress.claim?.sequence
+    if (isCopy) return false
+    record = undefined
+    return true
+  })
+}
+
 /** Goes through the messages of one job. */
 export const examine = (
   messages: ReadonlyArray<Stored>,
@@ -156,8 +177,9 @@ export const examine = (
   const arrows = new Set<Arrow>()
   const wrong: Array<string> = []
   let requeued = 0
-  for (const [index, after] of messages.entries()) {
-    const before = messages[index - 1]
+  const counting = withoutLate(messages)
+  for (const [index, after] of counting.entries()) {
+    const before = counting[index - 1]
     if (before === undefined) continue
     const [from, to] = [Records.stateOf(before), Records.stateOf(after)]
     const { sequence } = after.stored
@@ -194,10 +216,11 @@ const tolerance = 1_000
  * message may come a little later than the attempt that runs for it.
  */
 export const wrongRuns = (
-  messages: ReadonlyArray<Stored>,
+  all: ReadonlyArray<Stored>,
   runs: ReadonlyArray<Run>,
-): ReadonlyArray<string> =>
-  runs.flatMap(({ attempt, began, server }) => {
+): ReadonlyArray<string> => {
+  const messages = withoutLate(all)
+  return runs.flatMap(({ attempt, began, server }) => {
     const next = messages.findIndex(({ heard }) => heard >= began)
     const last = messages.at(next < 0 ? -1 : next - 1)
     const after = messages[next]
@@ -214,6 +237,7 @@ export const wrongRuns = (
       ? [`attempt ${attempt} began on ${server} ${late.toFixed(1)} ms after ${state}`]
       : []
   })
+}
 
 /** The messages of a job as lines. */
 export const trail = (messages: ReadonlyArray<Stored>): ReadonlyArray<readonly [number, string]> =>

@@ -68,6 +68,8 @@ export interface World {
   readonly runs: Array<History.Run>
   readonly observed: Array<Observed>
   readonly problems: Array<string>
+  /** When servers came and went. */
+  readonly comings: Array<readonly [at: number, text: string]>
   /** Starts a server of a name. */
   readonly start: (name: string) => Effect.Effect<
     { readonly stop: Effect.Effect<void> },
@@ -92,6 +94,7 @@ export const make = Effect.fnUntraced(function* (
   const counts = new Map<string, number>()
   const observed: Array<Observed> = []
   const problems: Array<string> = []
+  const comings: Array<readonly [number, string]> = []
   const observing = (by: string) =>
     Middleware.layer([
       Middleware.make("observing", {
@@ -138,6 +141,7 @@ export const make = Effect.fnUntraced(function* (
     runs,
     observed,
     problems,
+    comings,
     clients: yield* Effect.forEach(
       Array.from({ length: options.clients }, (_, index) => `client ${index}`),
       (name) => produce(Layer.merge(nats, observing(name))),
@@ -158,7 +162,17 @@ export const make = Effect.fnUntraced(function* (
           }
         },
       }).pipe(Effect.provideService(Scope.Scope, scope))
-      return { stop: Scope.close(scope, Exit.void) }
+      comings.push([performance.now(), `server ${name} is there`])
+      return {
+        stop: Effect.suspend(() => {
+          comings.push([performance.now(), `server ${name} stops`])
+          return Scope.close(scope, Exit.void)
+        }).pipe(
+          Effect.andThen(Effect.sync(() => {
+            comings.push([performance.now(), `server ${name} has stopped`])
+          })),
+        ),
+      }
     }),
   }
   return world
