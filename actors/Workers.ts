@@ -20,9 +20,13 @@ import * as Transition from "../src/client/Transition.ts"
 
 const stepAgain = Schedule.spaced("500 millis")
 
-/** Whether the alarm of a job that awaits something has fired: it is looked after, not run. */
-const isStep = ({ envelope: { progress }, subject }: Delivery): boolean =>
-  subject.queue === engineQueue && (progress.waits !== undefined || progress.batch !== undefined)
+/**
+ * Whether the alarm of a job that awaits something has fired: it is looked after, not run. Commands
+ * that follow other jobs have no alarm: when they get here, their turn has come.
+ */
+const isStep = ({ envelope: { name, progress }, subject }: Delivery): boolean =>
+  subject.queue === engineQueue &&
+  (progress.batch !== undefined || (progress.waits !== undefined && !name.startsWith("_")))
 
 /** The workers of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>

@@ -19,6 +19,7 @@ import * as JobView from "../nats/JobView.ts"
 import * as Retention from "../nats/Retention.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
+import * as BatchCommand from "./BatchCommand.ts"
 import * as Continuations from "./Continuations.ts"
 import {
   type Definition,
@@ -92,6 +93,13 @@ export interface Builder {
     definition: Definition,
     payload: unknown,
     options?: MemberAfterOptions,
+  ) => Effect.Effect<JobId, BatchError>
+  /** Adds a command of the engine, after other jobs or, without any, for its queue at once. */
+  readonly addCommand: (
+    parents: ReadonlyArray<JobId>,
+    name: `_${string}`,
+    payload: unknown,
+    options?: Continuations.Following,
   ) => Effect.Effect<JobId, BatchError>
   /** Adds a batch, which is one member. */
   readonly addBatch: <E, R>(
@@ -278,6 +286,15 @@ export const make = (
         yield* Continuations.store(wire, { address, queue, lane, message, waits }, patience)
         total++
         return prepared.id
+      }),
+      addCommand: Effect.fnUntraced(function* (parents, name, payload, options = {}) {
+        yield* open
+        const waits = parents.length === 0 ? staged : Continuations.waitsOf(parents, options)
+        if (waits instanceof InvalidOptions) return yield* waits
+        const address = { partition, group: id, id: writer.newIdIn(partition) }
+        yield* BatchCommand.store(wire, address, { name, payload, retention, waits }, patience)
+        total++
+        return address.id
       }),
       addBatch: Effect.fnUntraced(function* (options, build) {
         yield* open

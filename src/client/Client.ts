@@ -45,6 +45,8 @@ import {
 import * as EnqueueMany from "./EnqueueMany.ts"
 import * as Inspect from "./Inspect.ts"
 import type { NewJob, Submitted } from "./Existing.ts"
+import * as FlowCompiler from "./FlowCompiler.ts"
+import type * as FlowPlan from "./FlowPlan.ts"
 import * as Interception from "./Interception.ts"
 import type { JobFilter } from "./JobFilter.ts"
 import * as JobOutcome from "./JobOutcome.ts"
@@ -153,6 +155,8 @@ export interface Client extends Inspect.Inspect {
   ) => Effect.Effect<OperateMany.Changes, Operate.OperateError>
   /** Batches; `Batch` has them typed. */
   readonly batches: Batches
+  /** Workflows; `Flow` has them typed. */
+  readonly flows: Flows
   /** Reads a job in any state, without schemas. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord.JobRecord, ReadError>
   /** Reads a job in any state with the schemas of a definition. */
@@ -204,6 +208,21 @@ export interface Batches extends BatchBuilder.Batching {
   readonly get: (
     id: JobId,
   ) => Effect.Effect<BatchRecord.BatchRecord, JobRecord.JobNotFound | InvalidOptions | NatsError>
+}
+
+/** What the client can do with workflows. */
+export interface Flows {
+  /** Stores the jobs of a workflow, as one batch. */
+  readonly enqueue: (
+    plan: FlowPlan.Plan,
+    options: BatchBuilder.BatchOptions,
+  ) => Effect.Effect<FlowCompiler.Handle, BatchBuilder.BatchError>
+  /** Waits for the end of a workflow and gives its result, or fails as the job that is to blame. */
+  readonly await: (
+    plan: FlowPlan.Plan,
+    handle: FlowCompiler.Handle,
+    options?: AwaitOptions,
+  ) => Effect.Effect<unknown, unknown>
 }
 
 /** The client as a service. */
@@ -476,6 +495,9 @@ const make = Effect.gen(function* () {
       )
     })
 
+  const batching = BatchBuilder.make(wire, engine, writer, prepare)
+  const flows = FlowCompiler.make(wire, batching, prepare)
+
   return Client.of({
     ...Inspect.make(wire),
     enqueue,
@@ -485,8 +507,13 @@ const make = Effect.gen(function* () {
     enqueueAfter,
     operate,
     ...OperateMany.make(operating, awaiting),
+    flows: {
+      enqueue: flows.enqueue,
+      await: (plan, { result }, options) =>
+        Effect.flatMap(ended(result, options), (message) => flows.outcome(plan, message)),
+    },
     batches: {
-      ...BatchBuilder.make(wire, engine, writer, prepare),
+      ...batching,
       get: (id) => BatchRecord.get(wire, id),
     },
     get: (id) => getWith(id, JobRecord.plainDecoders),

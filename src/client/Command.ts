@@ -14,7 +14,7 @@ import type { Wire } from "../nats/Wire.ts"
 import * as Definition from "./Definition.ts"
 
 /** Lane of commands in the engine's queue. */
-const lane = 3
+export const lane = 3
 
 /** Again and again, for half an hour at least: what fails is the way to NATS. */
 const patient = Retry.exponential({ attempts: 100, base: "1 second", factor: 2, max: "1 minute" })

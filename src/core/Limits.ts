@@ -27,6 +27,9 @@ export const keptAttempts = 5
 /** Parents of one job. Their ids lie in its message. */
 export const maxParents = 1_000
 
+/** Elements of a list for each of which a workflow makes a job. */
+export const maxElements = 10_000
+
 /** Characters kept of an error's message and of its stack. */
 export const maxMessageLength = 2_000
 /** See {@link maxMessageLength}. */
