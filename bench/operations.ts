@@ -2,7 +2,6 @@
  * How long operations by filter take, what the server that does them holds of memory, and how long
  * jobs of its own queue take meanwhile.
  */
-import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, Job, Operation } from "../mod.ts"
