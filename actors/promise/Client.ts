@@ -17,6 +17,7 @@ import type { Timing } from "../../src/client/Writer.ts"
 import type { JobId } from "../../src/core/JobId.ts"
 import { type Batches, makeBatches } from "./Batches.ts"
 import type { Definition, Inherited, PayloadAnd } from "./Definition.ts"
+import { type Flows, makeFlows } from "./Flow.ts"
 import { type CallOptions, type Run, split } from "./run.ts"
 
 /** Options of an enqueue. */
@@ -102,6 +103,8 @@ export interface Client {
   ): Promise<JobId>
   /** Batches: jobs that become real together and whose end is one event. */
   readonly batches: Batches
+  /** Workflows: jobs composed by `Flow`. */
+  readonly flows: Flows
   /**
    * Does an operation on one job, such as `Operation.cancel()`, and tells what became of it: it is
    * done for the job as it was seen, or not at all.
@@ -223,6 +226,7 @@ export const makeClient = (run: Run): Client => {
     enqueueAfter: (job, parents, ...[payload, options]) =>
       call(options, (client, rest) => client.enqueueAfter(job.definition, parents, payload, rest)),
     batches: makeBatches(run),
+    flows: makeFlows(run),
     operate: (id, operation, options) =>
       call(options, (client, rest) => client.operate(id, operation, rest)),
     operateAll: (ids, operation, options) =>

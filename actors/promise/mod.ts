@@ -19,6 +19,7 @@
  * @module
  */
 export * as Retry from "../../src/core/Retry.ts"
+export * as Flow from "./Flow.ts"
 export * as Operation from "../../src/client/Operation.ts"
 export { parentResult, parentResults } from "../../src/client/Prepare.ts"
 export { fromEffect, job } from "./Job.ts"

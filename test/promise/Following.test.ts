@@ -3,16 +3,18 @@ import { describe } from "node:test"
 import {
   type BatchBuilder,
   BatchClosed,
+  Flow,
   InvalidPayload,
   job,
   JobCancelled,
+  JobFailed,
   JobNotFound,
   Operation,
   parentResult,
   Retry,
 } from "../../actors/promise/mod.ts"
 import { testServer } from "../harness.ts"
-import { gate, mail, numeric, promised, rejection, withClient } from "./world.ts"
+import { gate, mail, numeric, promised, rejection, texts, withClient } from "./world.ts"
 
 const once = { retry: Retry.none } as const
 const Square = job("square", { payload: numeric, success: numeric, ...once })
@@ -174,6 +176,44 @@ describe("batches with promises", () => {
         await portfire.operate(closed, Operation.cancel())
         const late = await rejection(portfire.batches.attach(closed, (batch) => batch.add(Nothing)))
         assert.ok(late instanceof BatchClosed, String(late))
+      }),
+  )
+})
+
+describe("workflows with promises", () => {
+  const server = testServer()
+
+  promised(
+    "pass what handlers return from step to step, and give what schemas make of it",
+    () =>
+      withClient(server, async (portfire) => {
+        const Count = job("count", { payload: numeric, success: texts, ...once })
+        const Add = job("add", { payload: texts, success: numeric, ...once })
+        await portfire.serve({
+          queues: { default: 5 },
+          handlers: [
+            ...handlers,
+            Count.handler((n) => Array.from({ length: n }, (_, index) => `${index + 1}`)),
+            Add.handler((list) => `${list.reduce((sum, text) => sum + Number(text), 0)}`),
+          ],
+        })
+        const sum = Flow.job(Count, "3").forEach(Square).andThen(Add)
+        assert.equal(await portfire.flows.execute(sum, { within: "20 seconds" }), 14)
+        const both = Flow.all({ sum, two: Flow.job(Square, "2"), nothing: Flow.job(Nothing) })
+        const handle = await portfire.flows.enqueue(both, { description: "both" })
+        const { nothing, ...numbers } = await portfire.flows.await(both, handle)
+        assert.deepEqual(numbers, { sum: 14, two: 4 })
+        assert.equal(nothing, undefined)
+        assert.equal((await portfire.batches.get(handle.batch)).description, "both")
+        const diamond = Flow.job(Square, "3").share((nine) =>
+          Flow.all([nine.andThen(Square), nine]).andThen(Add)
+        )
+        assert.equal(await portfire.flows.execute(diamond), 90)
+        const broken = Flow.job(Add, ["x"])
+        assert.ok(await rejection(portfire.flows.execute(broken)) instanceof JobFailed)
+        assert.equal(await portfire.flows.execute(broken.orElse(Flow.job(Square, "1"))), 1)
+        const invalid = await rejection(portfire.flows.enqueue(Flow.job(Square, "two")))
+        assert.ok(invalid instanceof InvalidPayload)
       }),
   )
 })

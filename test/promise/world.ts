@@ -67,6 +67,13 @@ export const numeric: StandardSchema<string, number> = schema<string, number>(as
     : { issues: [{ message: `${String(value)} is no number` }] }
 })
 
+/** Takes lists of texts. */
+export const texts: StandardSchema<ReadonlyArray<string>> = schema((value) =>
+  Array.isArray(value) && value.every((text) => typeof text === "string")
+    ? { value }
+    : { issues: [{ message: "texts are expected" }] }
+)
+
 /** Takes anything. */
 export const anything: StandardSchema<unknown> = schema((value) => ({ value }))
 

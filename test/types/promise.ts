@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import { type Client as EffectClient, Job as EffectJob } from "../../mod.ts"
 import {
   connect,
+  Flow,
   fromEffect,
   type InputOf,
   type Job,
@@ -116,6 +117,24 @@ export const results = async (): Promise<void> => {
   portfire.batches.create({}, (batch) => batch.add(Double, 5))
   // @ts-expect-error: nobody knows of which definition
   portfire.await("id")
+}
+
+/** A step of a flow takes what the handler before it returns. */
+export const flows = (): void => {
+  const doubled = Flow.job(Send, { to: "ada" }).andThen(Double)
+  same<typeof doubled, Flow.Flow<Mail, Mail>>(true)
+  const sent = portfire.flows.execute(doubled.andThen(Send), { within: 5 })
+  same<typeof sent, Promise<number>>(true)
+  const both = Flow.all([doubled, Flow.job(Send, { to: "ada" })])
+  same<typeof both, Flow.Flow<readonly [Mail, string], readonly [Mail, number]>>(true)
+  const each = Flow.all([Flow.job(Send, { to: "ada" })]).forEach(Double)
+  same<typeof each, Flow.Flow<ReadonlyArray<Mail>, ReadonlyArray<Mail>>>(true)
+  // @ts-expect-error: what comes out of a schema is not what goes into the next one
+  Flow.job(Double, "21").andThen(Double)
+  // @ts-expect-error: that is no list
+  doubled.forEach(Send)
+  // @ts-expect-error: it takes something
+  Flow.job(Double)
 }
 
 /** A handler gets what comes out of the payload's schema and gives what goes into the result's. */
