@@ -5,17 +5,18 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import * as BatchState from "../core/BatchState.ts"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import { hash32, type JobId } from "../core/JobId.ts"
-import { checkKeys, show } from "../core/Names.ts"
-import * as Waits from "../core/Waits.ts"
+import { checkKeys, checkName, show } from "../core/Names.ts"
+import type * as Waits from "../core/Waits.ts"
 import { failureOf } from "../nats/Conditional.ts"
-import type { NatsError } from "../nats/errors.ts"
+import { type NatsError, Unavailable } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
+import * as Records from "../nats/Records.ts"
 import * as Retention from "../nats/Retention.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
@@ -125,8 +126,16 @@ export interface Batching {
 const pageSize = 1_000
 const pageBytes = 8 * 1024 * 1024
 const maxDescription = 500
-/** A builder that finds another one at work on the batch waits for it, so long. */
+/** Who finds somebody else adding to the batch waits for that, so long. */
 const turnMillis = 60_000
+const turnPause = "20 millis"
+
+const silent = "its builder gave no sign of life for too long, so servers gave it up"
+const cancelled = "it was cancelled"
+
+/** Whether the one who began to add as that generation still does. */
+const isOurs = (state: BatchState.BatchState, generation: number): boolean =>
+  BatchState.isBuiltOn(state) && state.generation === generation
 
 const staged: Waits.Waits = { staged: true, need: "all", on: [], delay: 0, parents: [] }
 
@@ -169,17 +178,23 @@ export const make = (
       const { ageMillis, count } = setting
       const hash = hash32(`batch ${ageMillis} ${count}`).toString(16).padStart(8, "0")
       const retention = `_${hash}`
-      yield* Retention.publish(wire, retention, { name: "batches", ageMillis, count })
+      yield* Effect.timeoutOrElse(
+        Retention.publish(wire, retention, { name: "batches", ageMillis, count }),
+        {
+          duration: patience,
+          orElse: () => Effect.fail(new Unavailable({ operation: "storing a retention" })),
+        },
+      )
       return { description, retention }
     })
 
   /** The message of a member that waits for nothing but its batch. */
   const publicationOf = (group: string, partition: number, prepared: Prepare.Prepared) => {
-    const { due, id, message, to } = prepared
+    const { due, id, message } = prepared
     const address = { partition, group, id }
     const progress = { ...Envelope.untouched, waits: staged }
     return {
-      subject: subjects.live("await", to.queue, to.lane, address),
+      subject: Moves.staged(subjects, address),
       payload: Envelope.withProgress(
         message,
         due === undefined ? progress : { ...progress, since: Math.ceil(due) },
@@ -303,7 +318,10 @@ export const make = (
         const class_ = resolved.retention ?? retention
         yield* batches.create(inner, { description: resolved.description }, class_)
         const builder = builderOf(inner, class_, closed)
-        yield* build(builder)
+        yield* build(builder).pipe(
+          // Whoever goes on without it doesn't have half of it.
+          Effect.onError(() => Effect.ignore(batches.giveUp(inner, 0))),
+        )
         yield* batches.update(inner, (state) => ({ ...state, total: builder.count() }))
         total++
         return inner.id
@@ -311,27 +329,22 @@ export const make = (
     }
   }
 
-  /** Runs a builder while servers are told that it lives. */
+  /** Runs a builder while servers are told that it lives. Gives how many members it has added. */
   const building = Effect.fnUntraced(function* <E, R>(
     batch: Subjects.Address,
     retention: string | undefined,
+    generation: number,
     build: (builder: Builder) => Effect.Effect<unknown, E, R>,
-    isOpen: (phase: string, heldUntil: number) => boolean,
   ): Effect.fn.Return<number, E | BatchError, R> {
-    let reason: string | undefined
-    const builder = builderOf(batch, retention, () => reason)
-    const beat = batches.update(
-      batch,
-      (state) =>
-        isOpen(state.phase, state.heldUntil)
-          ? { ...state, heldUntil: clock.now() + wire.alarmMillis }
-          : undefined,
-    ).pipe(
+    let closed: string | undefined
+    const builder = builderOf(batch, retention, () => closed)
+    const beat = batches.update(batch, (state) => {
+      if (!isOurs(state, generation)) return undefined
+      return { ...state, heldUntil: Math.max(state.heldUntil, clock.now() + wire.alarmMillis) }
+    }).pipe(
       Effect.tap((state) =>
         Effect.sync(() => {
-          if (state === undefined || !isOpen(state.phase, state.heldUntil)) {
-            reason = "its builder gave no sign of life for too long, so servers gave it up"
-          }
+          if (state === undefined || !isOurs(state, generation)) closed = silent
         })
       ),
       Effect.ignore,
@@ -343,7 +356,41 @@ export const make = (
     return builder.count()
   })
 
-  const settings = (view: JobView.JobView) => view.current.envelope.options.retention
+  /** One write, after which the batch with all that was added is real. */
+  const commit = Effect.fnUntraced(function* (
+    batch: Subjects.Address,
+    generation: number,
+    total: number,
+  ): Effect.fn.Return<void, BatchError> {
+    const before = yield* batches.update(
+      batch,
+      (state) =>
+        isOurs(state, generation)
+          ? { ...BatchState.inPhase(state, "releasing"), total: state.total + total }
+          : undefined,
+    )
+    if (before !== undefined && isOurs(before, generation)) return
+    const view = yield* JobView.at(wire, batch)
+    const isCancelled = view?.current.subject.state === "cancelled"
+    return yield* new BatchClosed({ id: batch.id, reason: isCancelled ? cancelled : silent })
+  })
+
+  /**
+   * Builds, commits and releases. Nobody has seen what fails to be committed, and it goes away. From
+   * the commit on it is real: should we die or be interrupted, servers go on.
+   */
+  const complete = <E, R>(
+    batch: Subjects.Address,
+    generation: number,
+    building: Effect.Effect<number, E, R>,
+  ): Effect.Effect<void, E | BatchError, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      restore(building).pipe(
+        Effect.flatMap((total) => commit(batch, generation, total)),
+        Effect.onError(() => Effect.ignore(batches.giveUp(batch, generation))),
+        Effect.andThen(restore(batches.release(batch))),
+      )
+    )
 
   const create: Batching["create"] = Effect.fnUntraced(function* <E, R>(
     options: BatchOptions,
@@ -353,90 +400,46 @@ export const make = (
     yield* writer.ensureQueue(Subjects.engineQueue)
     const id = writer.newId()
     const batch = Subjects.addressOf(id, wire.partitions)
-    yield* batches.create(batch, { description }, retention)
-    const isOpen = (phase: string) => phase === "building"
-    const total = yield* building(batch, retention, build, isOpen).pipe(
-      // Nobody has seen it: what is there of it goes away.
-      Effect.onExit((exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Effect.ignore(
-          Effect.andThen(
-            batches.update(batch, (state) => ({ ...state, heldUntil: 0 })),
-            batches.tick(batch),
-          ),
-        )
+    yield* complete(
+      batch,
+      0,
+      Effect.andThen(
+        batches.create(batch, { description }, retention),
+        building(batch, retention, 0, build),
       ),
     )
-    const before = yield* batches.update(
-      batch,
-      (state) =>
-        state.phase === "building"
-          ? { ...state, phase: "releasing", total, generation: 1, heldUntil: 0 }
-          : undefined,
-    )
-    if (before?.phase !== "building") {
-      const reason = "its builder gave no sign of life for too long, so servers gave it up"
-      return yield* new BatchClosed({ id, reason })
-    }
-    // From here on it is real: should we die, servers go on.
-    yield* batches.release(batch)
     return id
+  })
+
+  /** Waits for its turn to add to a batch. */
+  const adopt = Effect.fnUntraced(function* (id: JobId) {
+    const giveUp = clock.now() + turnMillis
+    while (true) {
+      const view = yield* JobView.find(wire, id)
+      if (view?.current.envelope.progress.batch === undefined || Records.isHidden(view.current)) {
+        return yield* new JobNotFound({ id })
+      }
+      if (yield* batches.isCancelled(view)) return yield* new BatchClosed({ id, reason: cancelled })
+      const generation = yield* batches.adopt(view)
+      if (generation !== undefined) return { view, generation }
+      if (clock.now() > giveUp) {
+        return yield* new BatchClosed({ id, reason: "others add to it all the time" })
+      }
+      yield* Effect.sleep(turnPause)
+    }
   })
 
   const attach: Batching["attach"] = Effect.fnUntraced(function* <E, R>(
     id: JobId,
     build: (builder: Builder) => Effect.Effect<unknown, E, R>,
   ): Effect.fn.Return<void, E | BatchError, R> {
+    const illegal = checkName("id", id)
+    if (illegal !== undefined) return yield* illegal
     yield* writer.ensureQueue(Subjects.engineQueue)
-    const giveUp = clock.now() + turnMillis
-    let batch: JobView.JobView
-    while (true) {
-      const view = yield* JobView.find(wire, id)
-      const state = view?.current.envelope.progress.batch
-      if (view === undefined || state === undefined || state.phase === "building") {
-        return yield* new JobNotFound({ id })
-      }
-      if (view.current.subject.state === "cancelled") {
-        return yield* new BatchClosed({ id, reason: "it was cancelled" })
-      }
-      const isBusy = state.phase === "releasing" || state.heldUntil > clock.now()
-      if (!isBusy && (yield* batches.hold(view, wire.alarmMillis))) {
-        batch = view
-        break
-      }
-      if (clock.now() > giveUp) {
-        return yield* new BatchClosed({ id, reason: "somebody else is adding to it" })
-      }
-      yield* Effect.sleep("50 millis")
-    }
-    const isOpen = (phase: string, heldUntil: number) => phase === "open" && heldUntil > 0
-    const total = yield* building(batch.address, settings(batch), build, isOpen).pipe(
-      Effect.onExit((exit) =>
-        // What was staged goes away, and the batch ends if nothing else is left.
-        Exit.isSuccess(exit) ? Effect.void : Effect.ignore(
-          Effect.andThen(
-            batches.update(batch.address, (state) => ({ ...state, heldUntil: 1 })),
-            batches.tick(batch.address),
-          ),
-        )
-      ),
-    )
-    const before = yield* batches.update(
-      batch.address,
-      (state) =>
-        isOpen(state.phase, state.heldUntil)
-          ? {
-            phase: "releasing",
-            total: state.total + total,
-            generation: state.generation + 1,
-            heldUntil: 0,
-          }
-          : undefined,
-    )
-    if (before === undefined || !isOpen(before.phase, before.heldUntil)) {
-      const reason = "its builder gave no sign of life for too long, so servers gave it up"
-      return yield* new BatchClosed({ id, reason })
-    }
-    yield* batches.release(batch.address)
+    const { generation, view } = yield* adopt(id)
+    const { retention } = view.current.envelope.options
+    const { address } = view
+    yield* complete(address, generation, building(address, retention, generation, build))
   })
 
   return { create, attach }

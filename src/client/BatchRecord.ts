@@ -1,6 +1,6 @@
 /** A batch as it can be read: where it stands, and its members by state. */
 import * as Effect from "effect/Effect"
-import { InvalidOptions } from "../core/errors.ts"
+import type { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import type { JobState, WireState } from "../core/JobState.ts"
 import * as MessagePack from "../core/MessagePack.ts"
@@ -14,6 +14,7 @@ import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import type { Summary } from "./Batches.ts"
 import { JobNotFound } from "./JobRecord.ts"
+import * as Moves from "./Moves.ts"
 
 /**
  * State of a batch. `completed` has ended like `succeeded`, but some of its members failed or were
@@ -68,13 +69,12 @@ const stateOf = ({ subject }: Records.JobMessage): BatchState =>
     ? "cancelled"
     : "started"
 
-const countOf = (
+const count = (
   wire: Wire,
-  { id, partition }: Subjects.Address,
-  state: WireState,
+  { partition }: Subjects.Address,
+  filter: string,
 ): Effect.Effect<number, NatsError> => {
   const stream = Subjects.jobsStream(wire.subjects.namespace, partition)
-  const filter = wire.subjects.members(partition, state, id)
   return Effect.flatMap(
     Peek.count(wire, stream, [filter]),
     (count) => Number.isFinite(count) ? Effect.succeed(count) : countFrom(wire, stream, filter, 1),
@@ -99,17 +99,27 @@ export const get: (
     if (illegal !== undefined) return yield* illegal
     const view = yield* JobView.find(wire, id)
     const batch = view?.current.envelope.progress.batch
-    if (view === undefined || batch === undefined) return yield* new JobNotFound({ id })
-    if (batch.phase === "building") return yield* new JobNotFound({ id })
+    if (view === undefined || batch === undefined || Records.isHidden(view.current)) {
+      return yield* new JobNotFound({ id })
+    }
     const { address, current } = view
     const { created, outcome, payload } = current.envelope
     const summary = decode<Summary>(outcome?.result)
     const counts = yield* Effect.forEach(
       states,
-      ([name, state]) => Effect.map(countOf(wire, address, state), (count) => [name, count]),
+      ([name, state]) =>
+        Effect.map(
+          count(wire, address, wire.subjects.members(address.partition, state, address.id)),
+          (number) => [name, number],
+        ),
       { concurrency: "unbounded" },
     )
-    const now = Object.fromEntries(counts) as MemberCounts
+    const all = Object.fromEntries(counts) as MemberCounts
+    // Those that somebody is adding aren't there yet.
+    const staged = batch.phase === "adding"
+      ? yield* count(wire, address, Moves.stagedIn(wire.subjects, address))
+      : 0
+    const now = { ...all, awaiting: Math.max(0, all.awaiting - staged) }
     return {
       id,
       state: stateOf(current),

@@ -1,7 +1,8 @@
 /**
  * What the engine does with batches. A batch is a job of the engine, `_batch`, that awaits its
  * members; its message is its state, its lock and its alarm: every change is one conditional write,
- * and a server looks after it when its alarm fires. Members are jobs whose group is the batch's id.
+ * and a server looks after it when its alarm fires. Members are jobs whose group is the batch's id;
+ * those that nobody is to see yet lie on subjects of their own (`Moves.staged`).
  *
  * It ends when no member lives. Whoever ends members looks soon afterwards, and the alarm looks again
  * and again in case that somebody died in between (W19).
@@ -11,11 +12,14 @@ import * as BatchState from "../core/BatchState.ts"
 import * as Envelope from "../core/Envelope.ts"
 import type { FinalState, WireState } from "../core/JobState.ts"
 import * as MessagePack from "../core/MessagePack.ts"
+import * as Waits from "../core/Waits.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import * as Links from "../nats/Links.ts"
+import { announceEnded } from "../nats/Notices.ts"
 import * as Peek from "../nats/Peek.ts"
+import { nextAtLeader } from "../nats/Reader.ts"
 import * as Records from "../nats/Records.ts"
 import { countFrom } from "../nats/Retention.ts"
 import * as Subjects from "../nats/Subjects.ts"
@@ -26,9 +30,6 @@ import * as Moves from "./Moves.ts"
 /** Name of the engine's jobs that are batches. */
 export const batchName = "_batch"
 
-/** Reason in the record of a batch that was never committed; nobody has ever seen it. */
-const abandoned = "abandoned"
-
 /** Members of which it is verified one by one whether they live. */
 const verified = 64
 
@@ -38,6 +39,9 @@ const pageBytes = 8 * 1024 * 1024
 
 /** In the order in which members move on, so that who goes through them meets those that do. */
 const liveStates: ReadonlyArray<WireState> = ["await", "later", "retry", "ready", "part"]
+
+/** How often a cancelled batch is gone through for members that moved to and fro meanwhile. */
+const cancelRounds = 3
 
 /** What the record of a batch tells of its members. */
 export interface Summary {
@@ -58,6 +62,16 @@ const isLive = ({ current }: JobView.JobView): boolean => !Records.isRecord(curr
 const stateOf = (view: JobView.JobView): BatchState.BatchState | undefined =>
   view.current.envelope.progress.batch
 
+type Change = (state: BatchState.BatchState) => BatchState.BatchState | undefined
+
+/** What is found at a look. */
+export interface Looked {
+  /** Whether the batch is worth looking at again soon. */
+  readonly again: boolean
+  /** Whether so many members live that counting them took the server its time. */
+  readonly many: boolean
+}
+
 /** The engine's part of batches in a namespace. */
 export interface Batches {
   /** Stores a batch that is being built; in a group, as part of another one that is. */
@@ -72,44 +86,62 @@ export interface Batches {
    */
   readonly update: (
     batch: Subjects.Address,
-    change: (state: BatchState.BatchState) => BatchState.BatchState | undefined,
+    change: Change,
   ) => Effect.Effect<BatchState.BatchState | undefined, NatsError>
-  /**
-   * Sends all staged members on their way, those of nested batches too, and opens the batch. `again`
-   * where somebody may have died while doing it.
-   */
-  readonly release: (
-    batch: Subjects.Address,
-    again?: boolean,
-  ) => Effect.Effect<void, NatsError>
-  /** Ends a batch, if none of its members lives. Gives whether it is worth looking again soon. */
-  readonly look: (batch: Subjects.Address) => Effect.Effect<boolean, NatsError>
+  /** Sends all staged members on their way, those of nested batches too, and opens the batch. */
+  readonly release: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
+  /** Ends a batch, if none of its members lives. */
+  readonly look: (batch: Subjects.Address) => Effect.Effect<Looked, NatsError>
   /** What a server does when the alarm of a batch has fired. */
   readonly tick: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
   /** Cancels what lives of a batch that was cancelled. */
   readonly cancelMembers: (record: Records.JobMessage) => Effect.Effect<void, NatsError>
-  /** Opens a batch that has ended, so that members can be added or requeued. Gives its address. */
-  readonly hold: (batch: JobView.JobView, millis: number) => Effect.Effect<boolean, NatsError>
+  /** Whether it can't live again: it was cancelled, or what it is part of was. */
+  readonly isCancelled: (batch: JobView.JobView) => Effect.Effect<boolean, NatsError>
+  /**
+   * Begins to add to a batch, which is opened again if it has ended. Gives the generation to commit
+   * with; `undefined` when somebody was faster, or the batch can't be added to now.
+   */
+  readonly adopt: (batch: JobView.JobView) => Effect.Effect<number | undefined, NatsError>
+  /** Gives up a batch that was never committed, or what is staged of one that is added to. */
+  readonly giveUp: (batch: Subjects.Address, generation: number) => Effect.Effect<void, NatsError>
+  /**
+   * Does something that gives a batch a member that lives: the batch doesn't end meanwhile, and is
+   * opened again if it has ended. Gives `refused` for one that was cancelled.
+   */
+  readonly holding: <A, E>(
+    batch: string,
+    use: Effect.Effect<A, E>,
+    refused: A,
+  ) => Effect.Effect<A, E | NatsError>
 }
 
-/** Makes it for a namespace; `finish` is asked for when it is needed, for the two know each other. */
-export const make = (wire: Wire, patience: number, finish: () => Finish): Batches => {
-  const { alarmMillis, clock, publisher, reader, subjects } = wire
-  const streamOf = (partition: number) => Subjects.jobsStream(subjects.namespace, partition)
+/** What batches need of the engine around them. */
+export interface Around {
+  /** Asked for when it is needed, for the two know each other. */
+  readonly finish: () => Finish
+  /** A member of a batch may have ended: its batch is looked at soon. */
+  readonly memberEnded: (partition: number, batch: string) => void
+}
 
-  const withState = (view: JobView.JobView, batch: BatchState.BatchState, tick: number) =>
-    Moves.awaiting(
-      subjects,
-      view.current,
-      { ...view.current.envelope.progress, batch },
-      tick,
-    )
+/** Makes it for a namespace. */
+export const make = (wire: Wire, patience: number, { finish, memberEnded }: Around): Batches => {
+  const { alarmMillis, clock, nats, publisher, reader, replicated, subjects } = wire
+  const streamOf = (partition: number) => Subjects.jobsStream(subjects.namespace, partition)
 
   const tickOf = ({ heldUntil, phase }: BatchState.BatchState, group: string): number =>
     // A nested batch that is being built is looked after by the one that it is part of.
     phase === "building" && group !== Subjects.noGroup
       ? Moves.never
       : Math.max(heldUntil, clock.now() + alarmMillis)
+
+  const withState = (view: JobView.JobView, batch: BatchState.BatchState) =>
+    Moves.awaiting(
+      subjects,
+      view.current,
+      { ...view.current.envelope.progress, batch },
+      tickOf(batch, view.address.group),
+    )
 
   const create: Batches["create"] = Effect.fnUntraced(
     function* (address, description, retention) {
@@ -118,11 +150,14 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
         total: 0,
         generation: 0,
         heldUntil: clock.now() + alarmMillis,
+        holders: 0,
       }
       const template = Envelope.template(batchName, Subjects.engineQueue, 3, { retention })
       const payload = MessagePack.encode(description)
       yield* Conditional.publish(wire, address.partition, {
-        subject: subjects.live("await", Subjects.engineQueue, 3, address),
+        subject: address.group === Subjects.noGroup
+          ? subjects.live("await", Subjects.engineQueue, 3, address)
+          : Moves.staged(subjects, address),
         payload: Envelope.freshWith(template, clock.now(), payload, {
           ...Envelope.untouched,
           batch,
@@ -143,130 +178,158 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       if (state === undefined) return undefined
       const next = change(state)
       if (next === undefined) return state
-      const move = withState(view, next, tickOf(next, batch.group))
-      if ((yield* Moves.write(wire, view, move, patience)) !== undefined) return state
+      if ((yield* Moves.write(wire, view, withState(view, next), patience)) !== undefined) {
+        return state
+      }
     }
   })
 
-  /**
-   * Goes through the members in a state, page by page, and makes the move for each that `moveOf`
-   * gives. Whoever was faster is left alone, or looked at again by `lost`.
-   */
-  const moveMembers = Effect.fnUntraced(function* (
-    batch: Subjects.Address,
-    state: WireState,
-    moveOf: (member: Records.JobMessage) => Moves.Move | undefined,
-    done: (
-      moved: ReadonlyArray<{ readonly member: Records.JobMessage; readonly sequence: number }>,
-    ) => Effect.Effect<void, NatsError>,
-  ) {
-    const stream = streamOf(batch.partition)
-    const filter = subjects.members(batch.partition, state, batch.id)
+  /** Goes through messages page by page until none is left that nobody has met. */
+  const eachPage = Effect.fnUntraced(function* (
+    partition: number,
+    filter: string,
+    use: (page: ReadonlyArray<Records.JobMessage>) => Effect.Effect<void, NatsError>,
+  ): Effect.fn.Return<void, NatsError> {
     for (let sequence = 1;;) {
-      const { messages } = yield* reader.page(stream, filter, {
+      const { messages } = yield* reader.page(streamOf(partition), filter, {
         sequence,
         count: pageSize,
         bytes: pageBytes,
       })
       const last = messages.at(-1)
-      if (last === undefined) return
-      sequence = last.sequence + 1
-      const moved: Array<{ member: Records.JobMessage; sequence: number }> = []
-      yield* Effect.callback<void, NatsError>((resume) => {
-        let left = 1
-        let failure: Effect.Effect<void, NatsError> = Effect.void
-        const oneLess = () => {
-          if (--left === 0) resume(failure)
-        }
-        for (const member of Records.parse(subjects, messages)) {
-          const move = moveOf(member)
-          if (move === undefined) continue
-          left++
-          publisher.publish({
-            subject: move.subject,
-            payload: move.payload,
-            headers: move.headers,
-            expected: member.stored.sequence,
-            filter: subjects.job(member.subject),
-            patience,
-          }, (ack) => {
-            if (ack._tag === "Stored") moved.push({ member, sequence: ack.sequence })
-            else failure = Conditional.failureOf(ack, move.subject) ?? failure
-            oneLess()
-          })
-        }
-        oneLess()
-      })
-      yield* done(moved)
+      if (last !== undefined) {
+        sequence = last.sequence + 1
+        yield* use(Records.parse(subjects, messages))
+        continue
+      }
+      if (!replicated) return
+      // A replica that lags behind doesn't know the end.
+      const from = { seq: sequence }
+      const next = yield* nextAtLeader(nats.connection, streamOf(partition), filter, from)
+      if (next === undefined) return
+      yield* Effect.sleep("20 millis")
     }
   })
 
-  const release: Batches["release"] = Effect.fnUntraced(function* (batch, again = false) {
-    const nested: Array<Subjects.Address> = []
-    yield* moveMembers(batch, "await", (member) => {
-      const { progress } = member.envelope
-      if (progress.batch !== undefined) {
-        if (progress.batch.phase !== "open") nested.push(member.subject)
-        return undefined
+  interface Moved {
+    readonly member: Records.JobMessage
+    readonly move: Moves.Move
+  }
+
+  /** Makes a move for each member that has one. Gives those where nobody was faster. */
+  const moveAll = (
+    page: ReadonlyArray<Records.JobMessage>,
+    moveOf: (member: Records.JobMessage) => Moves.Move | undefined,
+  ): Effect.Effect<ReadonlyArray<Moved>, NatsError> =>
+    Effect.callback((resume) => {
+      const moved: Array<Moved> = []
+      let left = 1
+      let failure: Effect.Effect<never, NatsError> | undefined
+      const oneLess = () => {
+        if (--left === 0) resume(failure ?? Effect.succeed(moved))
       }
-      return progress.waits?.staged === true
-        ? Moves.settled(wire, member, { ...progress.waits, staged: false }, clock.now())
-        : undefined
-    }, (moved) =>
-      // Those that are cancelled at once have jobs that follow them, too.
-      Effect.forEach(
-        moved.filter(({ member }) => member.envelope.progress.waits?.parents.length !== 0),
-        ({ member }) => finish().meet(member.subject),
-        { concurrency: 16, discard: true },
-      ))
-    for (const inner of nested) {
-      yield* update(
-        inner,
-        (state) => state.phase === "building" ? { ...state, phase: "releasing" } : undefined,
-      )
-      yield* release(inner, again)
-    }
+      for (const member of page) {
+        const move = moveOf(member)
+        if (move === undefined) continue
+        left++
+        publisher.publish({
+          subject: move.subject,
+          payload: move.payload,
+          headers: move.headers,
+          expected: member.stored.sequence,
+          filter: subjects.job(member.subject),
+          patience,
+        }, (ack) => {
+          if (ack._tag === "Stored") moved.push({ member, move })
+          else failure = Conditional.failureOf(ack, move.subject) ?? failure
+          oneLess()
+        })
+      }
+      oneLess()
+    })
+
+  const announce = (moved: ReadonlyArray<Moved>): void => {
+    const ended = moved.filter(({ move }) => move.to === "cancelled")
+    if (ended.length > 0) announceEnded(wire, ended.map(({ member }) => member.subject.id))
+  }
+
+  /** Sees to what follows from the ends of members that were cancelled, by whom ever. */
+  const followCancelled = (batch: Subjects.Address): Effect.Effect<void, NatsError> =>
+    eachPage(
+      batch.partition,
+      subjects.members(batch.partition, "cancelled", batch.id),
+      Effect.fnUntraced(function* (page) {
+        const parents = yield* Links.parentsAmong(
+          wire,
+          batch.partition,
+          page.map(({ stored, subject }) => ({
+            id: subject.id,
+            subject: stored.subject,
+            sequence: stored.sequence,
+          })),
+        )
+        yield* Effect.forEach(
+          page.filter(({ envelope, subject }) =>
+            parents.has(subject.id) || envelope.progress.batch !== undefined
+          ),
+          ({ subject }) => finish().meet(subject),
+          { concurrency: 16, discard: true },
+        )
+      }),
+    )
+
+  /** A member that is let go: to its queue, to wait for others, or, if that is decided, to its end. */
+  const letGo = (member: Records.JobMessage): Moves.Move | undefined => {
+    const { waits } = member.envelope.progress
+    return waits?.staged === true
+      ? Moves.settled(wire, member, { ...waits, staged: false }, clock.now())
+      : undefined
+  }
+
+  const release: Batches["release"] = Effect.fnUntraced(function* (batch) {
+    const filter = Moves.stagedIn(subjects, batch)
+    let anyCancelled = false
     // A member that somebody else was about to move stays staged: once more, until none is left.
-    const left = yield* stagedIn(batch)
-    if (left) return yield* release(batch, again)
-    if (again) yield* followCancelled(batch)
+    do {
+      yield* eachPage(
+        batch.partition,
+        filter,
+        Effect.fnUntraced(function* (page) {
+          const moved = yield* moveAll(page, letGo)
+          announce(moved)
+          anyCancelled ||= moved.some(({ move }) => move.to === "cancelled")
+          for (const { envelope, subject } of page) {
+            if (envelope.progress.batch === undefined) continue
+            yield* update(
+              subject,
+              (state) =>
+                state.phase === "building" ? BatchState.inPhase(state, "releasing") : undefined,
+            )
+            yield* release(subject)
+          }
+        }),
+      )
+    } while (
+      (yield* nextAtLeader(nats.connection, streamOf(batch.partition), filter, { seq: 1 })) !==
+        undefined
+    )
+    if (anyCancelled || (yield* countOf(batch, "cancelled")) > 0) yield* followCancelled(batch)
     yield* update(
       batch,
-      (state) =>
-        state.phase === "releasing" ? { ...state, phase: "open", heldUntil: 0 } : undefined,
+      (state) => state.phase === "releasing" ? BatchState.inPhase(state, "open") : undefined,
     )
     yield* look(batch)
   })
 
-  /** Whether a member is staged still. */
-  const stagedIn = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    const filter = subjects.members(batch.partition, "await", batch.id)
-    for (let sequence = 1;;) {
-      const { messages } = yield* reader.page(streamOf(batch.partition), filter, {
-        sequence,
-        count: pageSize,
-        bytes: pageBytes,
-      })
-      const last = messages.at(-1)
-      if (last === undefined) return false
-      sequence = last.sequence + 1
-      for (const { envelope } of Records.parse(subjects, messages)) {
-        if (envelope.progress.waits?.staged === true) return true
-      }
-    }
-  })
+  const liveFilters = (batch: Subjects.Address) =>
+    liveStates.map((state) => subjects.members(batch.partition, state, batch.id))
 
-  /** Members under some subjects that are found to live: those without a record that counts. */
+  /** Whether one of few members lives: has no record that counts, and is no staged one left behind. */
   const livesAny = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    const stream = streamOf(batch.partition)
-    const found = yield* reader.newest(
-      stream,
-      liveStates.map((state) => subjects.members(batch.partition, state, batch.id)),
-    )
-    if (found.length === 0) return false
+    const found = yield* reader.newest(streamOf(batch.partition), liveFilters(batch))
     for (const { subject } of Records.parse(subjects, found)) {
       const view = yield* JobView.at(wire, subject)
-      if (view !== undefined && isLive(view)) return true
+      if (view !== undefined && isLive(view) && !Records.isHidden(view.current)) return true
     }
     return false
   })
@@ -279,41 +342,29 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
       1,
     )
 
-  /**
-   * Ends a batch. Its alarm stays until all that follows from the end is done: should we die before
-   * that, it leads a server to the record.
-   */
-  const end = Effect.fnUntraced(function* (
-    view: JobView.JobView,
-    move: Moves.Move,
-    follow: (record: Records.JobMessage) => Effect.Effect<void, NatsError>,
-  ) {
-    const alone = { ...move, headers: "" }
-    const sequence = yield* Moves.write(wire, view, alone, patience)
-    if (sequence === undefined) return false
-    yield* follow(Moves.storedAs(wire, view, alone, sequence, clock.now()))
-    const { stored, subject } = view.current
-    if (subject.state === "await") {
-      yield* Conditional.remove(wire, subject.partition, stored.sequence)
-    }
-    return true
-  })
+  const done: Looked = { again: false, many: false }
 
-  const look: Batches["look"] = Effect.fnUntraced(function* (batch) {
+  const look: Batches["look"] = Effect.fnUntraced(function* (batch): Effect.fn.Return<
+    Looked,
+    NatsError
+  > {
     while (true) {
       // What is seen here is the condition of the end: whoever adds to the batch changes it first.
       const view = yield* JobView.at(wire, batch)
-      if (view === undefined || !isLive(view)) return false
+      if (view === undefined || !isLive(view)) return done
       const state = stateOf(view)
       const now = clock.now()
-      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return false
-      const alive = yield* Peek.count(
-        wire,
-        streamOf(batch.partition),
-        liveStates.map((live) => subjects.members(batch.partition, live, batch.id)),
-      )
-      if (alive > verified) return true
-      if (alive > 0 && (yield* livesAny(batch))) return false
+      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return done
+      const alive = yield* Peek.count(wire, streamOf(batch.partition), liveFilters(batch))
+      if (alive > verified) return { again: true, many: !Number.isFinite(alive) }
+      if (alive > 0 && (yield* livesAny(batch))) return done
+      if (view.current.subject.state !== "ready") {
+        // From here on a message lies in the engine's queue, by which a server meets the end that
+        // follows should we die.
+        const wake = Moves.ready(subjects, view.current, view.current.envelope.progress)
+        yield* Moves.write(wire, view, wake, patience)
+        continue
+      }
       const failed = yield* countOf(batch, "failed")
       const cancelled = yield* countOf(batch, "cancelled")
       const succeeded = Math.max(0, state.total - failed - cancelled)
@@ -329,178 +380,239 @@ export const make = (wire: Wire, patience: number, finish: () => Finish): Batche
             `${failed} failed and ${cancelled} were cancelled`,
         },
       )
-      if (yield* end(view, move, (record) => finish().finish(record))) return false
+      const sequence = yield* Moves.write(wire, view, move, patience)
+      if (sequence === undefined) continue
+      announceEnded(wire, [batch.id])
+      yield* finish().finish(Moves.storedAs(wire, view, move, sequence, now))
+      yield* Conditional.remove(wire, batch.partition, view.current.stored.sequence)
+      return done
     }
   })
 
-  /** Removes what a builder has left behind that nobody has seen. */
+  /**
+   * Removes staged members that nobody can make real any more. Whoever adds to the batch says so in
+   * its state before it stages anything, so what was there before nobody did, was left behind.
+   */
   const purge = Effect.fnUntraced(function* (batch: Subjects.Address): Effect.fn.Return<
     void,
     NatsError
   > {
-    const filter = subjects.members(batch.partition, "await", batch.id)
-    const stream = streamOf(batch.partition)
-    for (let sequence = 1;;) {
-      const { messages } = yield* reader.page(stream, filter, {
-        sequence,
-        count: pageSize,
-        bytes: pageBytes,
-      })
-      const last = messages.at(-1)
-      if (last === undefined) return
-      sequence = last.sequence + 1
-      const hidden = Records.parse(subjects, messages).filter(({ envelope: { progress } }) =>
-        progress.batch?.phase === "building" || progress.waits?.staged === true
-      )
-      if (hidden.length === 0) continue
-      const parents = yield* Links.parentsAmong(
-        wire,
-        batch.partition,
-        hidden.map(({ stored, subject: { id } }) => ({
-          id,
-          subject: stored.subject,
-          sequence: stored.sequence,
-        })),
-      )
-      yield* Effect.forEach(
-        hidden,
-        Effect.fnUntraced(function* ({ envelope, stored, subject }) {
-          if (envelope.progress.batch !== undefined) yield* purge(subject)
-          // Nobody would come back to a link from a job that is gone.
-          const links = parents.has(subject.id) ? yield* Links.from(wire, subject) : []
-          for (const link of links) {
-            yield* Conditional.remove(wire, subject.partition, link.sequence)
-          }
-          yield* Conditional.remove(wire, subject.partition, stored.sequence)
-        }),
-        { concurrency: 64, discard: true },
-      )
+    yield* eachPage(
+      batch.partition,
+      Moves.stagedIn(subjects, batch),
+      Effect.fnUntraced(function* (page) {
+        const view = yield* JobView.at(wire, batch)
+        const phase = view === undefined || !isLive(view) ? undefined : stateOf(view)?.phase
+        if (phase !== undefined && phase !== "open" && phase !== "abandoned") return
+        yield* Effect.forEach(page, removeStaged, { concurrency: 64, discard: true })
+      }),
+    )
+  })
+
+  /** Removes a staged member with all that is there because of it, itself last. */
+  const removeStaged: (member: Records.JobMessage) => Effect.Effect<void, NatsError> = Effect
+    .fnUntraced(function* ({ envelope, stored, subject }) {
+      const { batch, waits } = envelope.progress
+      if (batch !== undefined) {
+        yield* update(subject, BatchState.givenUp)
+        yield* purge(subject)
+        const left = yield* JobView.at(wire, subject)
+        if (left !== undefined) {
+          yield* Conditional.remove(wire, subject.partition, left.current.stored.sequence)
+        }
+        return
+      }
+      for (const parent of Waits.open(waits)) yield* Links.removeOne(wire, parent, subject)
+      yield* Conditional.remove(wire, subject.partition, stored.sequence)
+    })
+
+  /** Removes a batch that was never committed. */
+  const removeAbandoned = Effect.fnUntraced(function* (batch: Subjects.Address) {
+    yield* purge(batch)
+    const view = yield* JobView.at(wire, batch)
+    if (view === undefined || stateOf(view)?.phase !== "abandoned") return
+    for (const sequence of [...view.stale, view.current.stored.sequence]) {
+      yield* Conditional.remove(wire, batch.partition, sequence)
     }
   })
 
-  const abandon = Effect.fnUntraced(function* (view: JobView.JobView) {
-    const now = clock.now()
-    const move = Moves.ended(subjects, view.current, "cancelled", { ended: now, reason: abandoned })
-    yield* end(view, move, cancelMembers)
+  const giveUp: Batches["giveUp"] = Effect.fnUntraced(function* (batch, generation) {
+    const before = yield* update(
+      batch,
+      (state) =>
+        !BatchState.isBuiltOn(state) || state.generation !== generation
+          ? undefined
+          : state.phase === "building"
+          ? BatchState.givenUp(state)
+          : BatchState.inPhase(state, "open"),
+    )
+    if (before === undefined || BatchState.isSecret(before)) return yield* removeAbandoned(batch)
+    yield* purge(batch)
+    yield* look(batch)
   })
 
   const tick: Batches["tick"] = Effect.fnUntraced(function* (batch) {
     const view = yield* JobView.at(wire, batch)
     if (view === undefined) return
     if (!isLive(view)) return yield* finish().finish(view.current)
-    const state = stateOf(view)
-    if (state === undefined) return
-    const held = state.heldUntil > clock.now()
-    if (state.phase === "building" && !held) return yield* abandon(view)
-    // Somebody stopped in the middle of adding to it: what it has staged was never seen.
-    if (state.phase === "open" && !held && state.heldUntil > 0) {
-      yield* update(batch, (now) => now.heldUntil > 0 ? { ...now, heldUntil: 0 } : undefined)
+    // Whoever added to it, or held it open, has been silent for too long.
+    const isLapsed = (state: BatchState.BatchState) =>
+      (BatchState.isBuiltOn(state) || state.heldUntil > 0) && state.heldUntil <= clock.now()
+    yield* update(batch, (state) => isLapsed(state) ? BatchState.givenUp(state) : undefined)
+    const now = yield* JobView.at(wire, batch)
+    if (now === undefined || !isLive(now)) return
+    const { phase } = stateOf(now) ?? {}
+    if (phase === "abandoned") return yield* removeAbandoned(batch)
+    if (phase === "releasing") return yield* release(batch)
+    if (phase === "open") {
       yield* purge(batch)
+      yield* look(batch)
     }
-    if (state.phase === "releasing") return yield* release(batch, true)
-    yield* look(batch)
     // Its alarm again, for it may live on.
-    yield* update(batch, (now) => now)
+    yield* update(batch, (state) => state)
   })
 
   const cancelMembers: Batches["cancelMembers"] = Effect.fnUntraced(function* (record) {
     const batch: Subjects.Address = record.subject
-    if (record.envelope.outcome?.reason === abandoned) {
-      yield* purge(batch)
-      return yield* Conditional.remove(wire, batch.partition, record.stored.sequence)
-    }
     const reason = `its batch ${batch.id} was cancelled`
-    for (const state of liveStates) {
-      const superseded: Array<number> = []
-      yield* moveMembers(
-        batch,
-        state,
-        (member) => Moves.ended(subjects, member, "cancelled", { ended: clock.now(), reason }),
-        (moved) =>
-          Effect.gen(function* () {
-            if (state === "ready") {
-              for (const { member } of moved) superseded.push(member.stored.sequence)
-            }
-            const ended = moved.map(({ member, sequence }) => ({
-              id: member.subject.id,
-              subject: subjects.final("cancelled", member.envelope, member.subject),
-              sequence,
-            }))
-            if (ended.length > 0) yield* follow(batch, ended)
-            for (const { member } of moved) {
-              const { after, batch: inner } = member.envelope.progress
-              if (inner !== undefined || after > 0) {
-                yield* finish().meet(member.subject)
-              }
-            }
+    // What somebody was still adding has never been seen.
+    const isSecret = record.envelope.progress.batch?.phase === "adding"
+      ? Records.isHidden
+      : undefined
+    const cancel = (member: Records.JobMessage): Moves.Move | undefined => {
+      if (isSecret?.(member) === true) return undefined
+      const { progress } = member.envelope
+      const phase = progress.batch?.phase === "building" ? "releasing" : progress.batch?.phase
+      const next = progress.batch === undefined || phase === undefined
+        ? progress
+        : { ...progress, batch: { ...progress.batch, phase } }
+      return Moves.ended(subjects, member, "cancelled", { ended: clock.now(), reason }, next)
+    }
+    for (let round = 1; round <= cancelRounds; round++) {
+      for (const state of liveStates) {
+        yield* eachPage(
+          batch.partition,
+          subjects.members(batch.partition, state, batch.id),
+          Effect.fnUntraced(function* (page) {
+            const moved = yield* moveAll(page, cancel)
+            announce(moved)
+            if (state !== "ready") return
+            const superseded = moved.map(({ member }) => member.stored.sequence)
+            Conditional.announceVoid(wire, batch.partition, superseded)
+            yield* Effect.forEach(
+              superseded,
+              (sequence) => Conditional.remove(wire, batch.partition, sequence),
+              { concurrency: 64, discard: true },
+            )
           }),
-      )
-      if (superseded.length > 0) {
-        Conditional.announceVoid(wire, batch.partition, superseded)
-        yield* Effect.forEach(
-          superseded,
-          (sequence) => Conditional.remove(wire, batch.partition, sequence),
-          { concurrency: 64, discard: true },
         )
       }
+      // One that moved back meanwhile, from its queue to a retry, was passed by.
+      if ((yield* Peek.count(wire, streamOf(batch.partition), liveFilters(batch))) === 0) break
     }
+    if (isSecret !== undefined) yield* purge(batch)
+    // Also those of somebody who did this before and died.
     yield* followCancelled(batch)
   })
 
-  /** Finishes what the ends of members began. */
-  const follow = Effect.fnUntraced(function* (
-    batch: Subjects.Address,
-    members: ReadonlyArray<Links.Ended>,
-  ) {
-    const parents = yield* Links.parentsAmong(wire, batch.partition, members)
-    for (const id of parents) {
-      yield* finish().meet({ partition: batch.partition, group: batch.id, id })
-    }
-  })
-
-  /** Who cancelled members and died may have left some whose own followers wait. */
-  const followCancelled = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    const filter = subjects.members(batch.partition, "cancelled", batch.id)
-    for (let sequence = 1;;) {
-      const { messages } = yield* reader.page(streamOf(batch.partition), filter, {
-        sequence,
-        count: pageSize,
-        bytes: pageBytes,
-      })
-      const last = messages.at(-1)
-      if (last === undefined) return
-      sequence = last.sequence + 1
-      yield* follow(
-        batch,
-        messages.map(({ sequence, subject }) => ({
-          id: subject.slice(subject.lastIndexOf(".") + 1),
-          subject,
-          sequence,
-        })),
-      )
-    }
-  })
-
-  const hold: Batches["hold"] = Effect.fnUntraced(function* (view, millis) {
-    const { progress } = view.current.envelope
+  /** Writes a change of a batch that may have ended, which opens it again. Gives whether it did. */
+  const reopen = Effect.fnUntraced(function* (
+    view: JobView.JobView,
+    change: Change,
+  ): Effect.fn.Return<boolean, NatsError> {
+    const { address, current } = view
     const state = stateOf(view)
-    if (state === undefined) return false
-    const heldUntil = clock.now() + millis
+    const next = state === undefined
+      ? undefined
+      : change(isLive(view) ? state : { ...state, phase: "open", holders: 0, heldUntil: 0 })
+    if (next === undefined || current.subject.state === "cancelled") return false
     if (isLive(view)) {
-      if (state.phase !== "open") return false
-      const move = withState(view, { ...state, heldUntil }, heldUntil)
-      return (yield* Moves.write(wire, view, move, patience)) !== undefined
+      return (yield* Moves.write(wire, view, withState(view, next), patience)) !== undefined
     }
-    const record = view.current.stored.sequence
-    const reopened = Moves.awaiting(subjects, view.current, {
-      ...progress,
-      after: record,
-      batch: { ...state, phase: "open", generation: state.generation + 1, heldUntil },
-    }, heldUntil)
-    if ((yield* Moves.write(wire, view, reopened, patience)) === undefined) return false
-    yield* Conditional.remove(wire, view.address.partition, record)
-    return true
+    const record = current.stored.sequence
+    const reopened = Effect.gen(function* () {
+      const move = Moves.awaiting(
+        subjects,
+        current,
+        { ...current.envelope.progress, after: record, batch: next },
+        tickOf(next, address.group),
+      )
+      if ((yield* Moves.write(wire, view, move, patience)) === undefined) return false
+      for (const sequence of [...view.stale, record]) {
+        yield* Conditional.remove(wire, address.partition, sequence)
+      }
+      return true
+    })
+    // What it is part of lives again with it.
+    return yield* address.group === Subjects.noGroup
+      ? reopened
+      : holding(address.group, reopened, false)
   })
 
-  return { create, update, release, look, tick, cancelMembers, hold }
+  const adopt: Batches["adopt"] = Effect.fnUntraced(function* (view) {
+    const generation = (stateOf(view)?.generation ?? 0) + 1
+    const isAdopted = yield* reopen(view, (state) =>
+      state.phase === "open"
+        ? {
+          ...state,
+          phase: "adding",
+          generation,
+          heldUntil: Math.max(state.heldUntil, clock.now() + alarmMillis),
+        }
+        : undefined)
+    return isAdopted ? generation : undefined
+  })
+
+  /** Holds a batch open. Gives false for one that was cancelled, or whose outer one was. */
+  const hold = Effect.fnUntraced(function* (batch: Subjects.Address) {
+    while (true) {
+      const view = yield* JobView.at(wire, batch)
+      if (view === undefined) return true
+      if (yield* isCancelled(view)) return false
+      const until = clock.now() + alarmMillis
+      if (yield* reopen(view, (state) => BatchState.held(state, until))) return true
+    }
+  })
+
+  const isCancelled: Batches["isCancelled"] = Effect.fnUntraced(function* (
+    view,
+  ): Effect.fn.Return<boolean, NatsError> {
+    if (view.current.subject.state === "cancelled") return true
+    if (isLive(view) || view.address.group === Subjects.noGroup) return false
+    const outer = yield* JobView.find(wire, view.address.group)
+    return outer !== undefined && (yield* isCancelled(outer))
+  })
+
+  /** Lets it end again. One that has ended although it was held, for that took long, opens again. */
+  const unhold = Effect.fnUntraced(function* (batch: Subjects.Address) {
+    while ((yield* update(batch, BatchState.released)) === undefined) {
+      const view = yield* JobView.at(wire, batch)
+      if (view === undefined || !(yield* hold(batch))) return
+    }
+    memberEnded(batch.partition, batch.id)
+  })
+
+  const holding: Batches["holding"] = Effect.fnUntraced(function* (batch, use, refused) {
+    const address = (yield* JobView.find(wire, batch))?.address
+    if (address === undefined) return yield* use
+    return yield* Effect.acquireUseRelease(
+      hold(address),
+      (isHeld) => isHeld ? use : Effect.succeed(refused),
+      // Should that fail, the alarm of the batch sees to it.
+      (isHeld) => isHeld ? Effect.ignore(unhold(address)) : Effect.void,
+    )
+  })
+
+  return {
+    create,
+    update,
+    release,
+    look,
+    tick,
+    cancelMembers,
+    isCancelled,
+    adopt,
+    giveUp,
+    holding,
+  }
 }

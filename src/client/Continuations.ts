@@ -247,7 +247,9 @@ export const store: (
     )
     const tick = address.group === Subjects.noGroup ? clock.now() + alarmMillis : Moves.never
     const sequence = yield* Conditional.publish(wire, address.partition, {
-      subject: subjects.live("await", queue, lane, address),
+      subject: address.group === Subjects.noGroup
+        ? subjects.live("await", queue, lane, address)
+        : Moves.staged(subjects, address),
       payload: Envelope.withProgress(message, { ...Envelope.untouched, waits }),
       headers: Moves.awaitLines(subjects, address, tick),
       expected: 0,

@@ -3,6 +3,7 @@
  * connection; it looks after batches whose members end in this process.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -58,6 +59,9 @@ export const transitionOf = (
 const gatherMillis = 20
 /** Time between two looks at a batch of which many members live. */
 const againMillis = 200
+/** Counting thousands of members keeps the stream from other work: rest that many times as long. */
+const restPerLook = 20
+const longestRestMillis = 1_000
 /** How long a batch is looked at after the last of its members ended here: copies are removed then. */
 const lingerMillis = 2_000
 
@@ -82,9 +86,10 @@ const make = Effect.gen(function* () {
       batch.again = false
       address ??= (yield* JobView.find(wire, id))?.address
       if (address === undefined) return
-      const many = yield* batches.look(address)
-      if (!many || performance.now() - batch.ended > lingerMillis) continue
-      yield* Effect.sleep(againMillis)
+      const [took, { again, many }] = yield* Effect.timed(batches.look(address))
+      if (!again || performance.now() - batch.ended > lingerMillis) continue
+      const rest = many ? Duration.toMillis(took) * restPerLook : 0
+      yield* Effect.sleep(Math.min(longestRestMillis, Math.max(againMillis, rest)))
       batch.again = true
     } while (batch.again)
   })
@@ -122,7 +127,10 @@ const make = Effect.gen(function* () {
     if (transition !== undefined) interception.notify(transition)
   }
 
-  const batches: Batches.Batches = Batches.make(wire, patience, () => finish)
+  const batches: Batches.Batches = Batches.make(wire, patience, {
+    finish: () => finish,
+    memberEnded,
+  })
   const finish: Finish.Finish = Finish.make(wire, patience, {
     memberEnded,
     batchCancelled: batches.cancelMembers,

@@ -204,9 +204,11 @@ const resting = Effect.fnUntraced(function* (
   const runs = new Set(state === "enqueued" ? (yield* running(wire)).map(Lists.keyOf) : [])
   const { messages, next } = yield* Lists.list(wire, {
     ...{ state: wireStates[state], queue, group, limit, from },
-    accepts: ({ envelope, subject }) =>
-      (name === undefined || envelope.name === name) && !runs.has(Lists.keyOf(subject)) &&
-      !isHidden(options, subject.queue, envelope.name),
+    accepts: (message) => {
+      const { envelope, subject } = message
+      return (name === undefined || envelope.name === name) && !runs.has(Lists.keyOf(subject)) &&
+        !isHidden(options, subject.queue, envelope.name) && !Records.isHidden(message)
+    },
   })
   const jobs = yield* Effect.forEach(messages, recordOf)
   return { jobs: jobs.filter((job) => job !== undefined), next }

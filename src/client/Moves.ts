@@ -83,6 +83,17 @@ export const awaitLines = (
 ): string =>
   Subjects.scheduleLines(tick, subjects.live("ready", Subjects.engineQueue, tickLane, job))
 
+/** Lane of the engine's queue on which members of batches lie that nobody sees yet. */
+const stagedLane = 0
+
+/** Subject of a member that nobody sees before its batch is committed. */
+export const staged = (subjects: Subjects.Subjects, member: Subjects.Address): string =>
+  subjects.live("await", Subjects.engineQueue, stagedLane, member)
+
+/** All members of a batch that nobody sees yet. */
+export const stagedIn = (subjects: Subjects.Subjects, batch: Subjects.Address): string =>
+  staged(subjects, { partition: batch.partition, group: batch.id, id: "*" })
+
 /** To wait for other jobs; a server looks after it at `tick` (ms since 1970). */
 export const awaiting = (
   subjects: Subjects.Subjects,
@@ -91,7 +102,11 @@ export const awaiting = (
   tick: number,
 ): Move => {
   const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
-  const subject = subjects.live("await", queue, lane, message.subject)
+  const isStaged = message.subject.group !== Subjects.noGroup &&
+    (progress.waits?.staged === true || progress.batch?.phase === "building")
+  const subject = isStaged
+    ? staged(subjects, message.subject)
+    : subjects.live("await", queue, lane, message.subject)
   return {
     to: "await",
     subject,

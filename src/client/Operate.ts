@@ -3,6 +3,7 @@
  * conditional on the look; what has to follow is found by whoever meets the result, should we die.
  */
 import * as Effect from "effect/Effect"
+import type * as Envelope from "../core/Envelope.ts"
 import type { InvalidOptions } from "../core/errors.ts"
 import * as JobState from "../core/JobState.ts"
 import * as AtomicBatch from "../nats/AtomicBatch.ts"
@@ -195,16 +196,24 @@ const requeue = Effect.fnUntraced(function* (
   if (current.envelope.progress.batch !== undefined) return { refused: true }
   const claimed = yield* Claims.reclaim(wire, address, current.envelope, patience)
   if (claimed._tag === "Taken") return { refused: true }
-  const batch = address.group === Subjects.noGroup
-    ? undefined
-    : yield* JobView.find(wire, address.group)
+  const again = requeueNow(context, view, operation, claimed.claim)
   // Its batch mustn't end, or must be open again, before it lives.
-  if (batch !== undefined && !(yield* engine.batches.hold(batch, wire.alarmMillis))) {
-    return batch.current.subject.state === "cancelled" ? { refused: true } : undefined
-  }
+  return yield* address.group === Subjects.noGroup
+    ? again
+    : engine.batches.holding(address.group, again, { refused: true })
+})
+
+const requeueNow = Effect.fnUntraced(function* (
+  context: Context,
+  view: JobView.JobView,
+  operation: Requeue,
+  claim: Envelope.Claim | undefined,
+): Effect.fn.Return<Done, OperateError> {
+  const { patience, wire } = context
+  const { address, current } = view
   const record = current.stored.sequence
   yield* context.ensureQueue(placeAfter(current.envelope, operation).queue)
-  const again = moveOf(wire, current, operation, wire.clock.now(), claimed.claim)
+  const again = moveOf(wire, current, operation, wire.clock.now(), claim)
   if (again === undefined) return undefined
   if (operation.revive) {
     yield* context.ensureQueue(Subjects.engineQueue)
@@ -216,22 +225,7 @@ const requeue = Effect.fnUntraced(function* (
   for (const sequence of [record, ...view.stale]) {
     yield* Conditional.remove(wire, address.partition, sequence)
   }
-  if (batch !== undefined) yield* letGo(context, batch.address)
   return stateAfter(again)
-})
-
-/** Lets a batch end again. One that has ended since it was held, for another job, is opened again. */
-const letGo = Effect.fnUntraced(function* (
-  { engine, wire }: Context,
-  batch: Subjects.Address,
-) {
-  const ready = { heldUntil: 0 }
-  while ((yield* engine.batches.update(batch, (state) => ({ ...state, ...ready }))) === undefined) {
-    const view = yield* JobView.at(wire, batch)
-    if (view === undefined || view.current.subject.state === "cancelled") return
-    yield* engine.batches.hold(view, wire.alarmMillis)
-  }
-  engine.memberEnded(batch.partition, batch.id)
 })
 
 /** Lets a job that hasn't ended wait elsewhere, or until another time. */

@@ -55,15 +55,21 @@ export const revive: (
     for (const parent of missing) yield* engine.cancelFor(child, parent)
   })
 
-  /** Keeps the batch of a job from ending, or opens it again; gives whether it can. */
-  const hold = Effect.fnUntraced(function* (batch: string) {
-    while (true) {
-      const view = yield* JobView.find(wire, batch)
-      if (view === undefined || view.current.subject.state === "cancelled") return undefined
-      if (yield* engine.batches.hold(view, wire.alarmMillis)) return view.address
-      // It is being released, or somebody else has changed it just now.
-      yield* Effect.sleep("50 millis")
+  /** Gives whether the job waits again; `undefined` when somebody has moved it meanwhile. */
+  const reviveNow = Effect.fnUntraced(function* (
+    view: JobView.JobView,
+    waits: Waits.Waits,
+  ): Effect.fn.Return<boolean | undefined, NatsError> {
+    const record = view.current.stored.sequence
+    const { progress } = view.current.envelope
+    const next = { ...progress, waits, after: record }
+    const move = Moves.awaiting(wire.subjects, view.current, next, Moves.never)
+    if ((yield* Moves.write(wire, view, move, patience)) === undefined) return undefined
+    yield* connect(view.address)
+    for (const sequence of [record, ...view.stale]) {
+      yield* Conditional.remove(wire, view.address.partition, sequence)
     }
+    return true
   })
 
   /** Gives whether the job waits again. */
@@ -71,28 +77,17 @@ export const revive: (
     { subject }: JobMessage,
     parents: ReadonlySet<string>,
   ): Effect.fn.Return<boolean, NatsError> {
-    const isMember = subject.group !== Subjects.noGroup
     while (true) {
       const view = yield* JobView.at(wire, subject)
       if (view === undefined || view.current.subject.state !== "cancelled") return false
       const waits = reopened(view.current, parents)
       if (waits === undefined) return false
-      const batch = isMember ? yield* hold(subject.group) : undefined
-      if (isMember && batch === undefined) return false
-      const record = view.current.stored.sequence
-      const { progress } = view.current.envelope
-      const next = { ...progress, waits, after: record }
-      const move = Moves.awaiting(wire.subjects, view.current, next, Moves.never)
-      if ((yield* Moves.write(wire, view, move, patience)) === undefined) continue
-      yield* connect(view.address)
-      for (const sequence of [record, ...view.stale]) {
-        yield* Conditional.remove(wire, view.address.partition, sequence)
-      }
-      if (batch !== undefined) {
-        yield* engine.batches.update(batch, (state) => ({ ...state, heldUntil: 0 }))
-        engine.memberEnded(batch.partition, batch.id)
-      }
-      return true
+      const now = reviveNow(view, waits)
+      // Its batch mustn't end, or must be open again, before it lives.
+      const revived = yield* subject.group === Subjects.noGroup
+        ? now
+        : engine.batches.holding(subject.group, now, false)
+      if (revived !== undefined) return revived
     }
   })
 

@@ -8,7 +8,7 @@ import * as MessagePack from "../core/MessagePack.ts"
 import * as Conditional from "./Conditional.ts"
 import type { NatsError } from "./errors.ts"
 import type { JobView } from "./JobView.ts"
-import { nextAtLeader, type StoredMessage } from "./Reader.ts"
+import { newestAtLeader, nextAtLeader, type StoredMessage } from "./Reader.ts"
 import * as Peek from "./Peek.ts"
 import * as Subjects from "./Subjects.ts"
 import type { Wire } from "./Wire.ts"
@@ -42,6 +42,21 @@ export const add = (
     }),
     (sequence) => sequence !== undefined,
   )
+
+/** Removes the link from a job, wherever that is, to one that follows it. */
+export const removeOne: (
+  wire: Wire,
+  parent: string,
+  child: Subjects.Address,
+) => Effect.Effect<void, NatsError> = Effect.fnUntraced(function* (wire, parent, child) {
+  const { nats: { connection }, partitions, subjects } = wire
+  const { partition } = Subjects.addressOf(parent, partitions)
+  if (partition >= partitions) return
+  const link = subjects.link(partition, parent, child.id)
+  const stream = Subjects.jobsStream(subjects.namespace, partition)
+  const found = yield* newestAtLeader(connection, stream, link)
+  if (found !== undefined) yield* Conditional.remove(wire, partition, found.sequence)
+})
 
 const linkIn = ({ data, sequence }: StoredMessage): ReadonlyArray<Link> => {
   try {

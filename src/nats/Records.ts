@@ -1,4 +1,5 @@
 /** What a job's messages say about it, read by one rule everywhere (W5). */
+import { isSecret } from "../core/BatchState.ts"
 import * as Envelope from "../core/Envelope.ts"
 import { isFinal } from "../core/JobState.ts"
 import * as JobState from "../core/JobState.ts"
@@ -40,7 +41,7 @@ export const stateOf = ({ envelope: { progress }, subject }: JobMessage): JobSta
 export const isHidden = (
   { envelope: { progress: { batch, waits } }, subject }: JobMessage,
 ): boolean =>
-  batch?.phase === "building" ||
+  (batch !== undefined && isSecret(batch)) ||
   (waits?.staged === true && subject.group !== noGroup && !isRecord(subject))
 
 const newestOf = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined =>
