@@ -192,7 +192,9 @@ export const check: (
     if (messages.length > 0 && gone && kind !== "chosen") {
       wrong.push([id, "was removed and is there"])
     }
-    if (messages.length > 1) wrong.push([id, `has ${messages.length} messages`])
+    if (messages.length > 1) {
+      wrong.push([id, `has several messages: ${messages.map(({ stored }) => stored.sequence)}`])
+    }
   }
   for (const [id, messages] of there) {
     const name = messages[0]?.envelope.name ?? ""
