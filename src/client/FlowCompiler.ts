@@ -171,7 +171,12 @@ export const make = (
         }
         case "Shared": {
           const id = shared.get(plan)
-          if (id !== undefined) return id
+          if (id !== undefined) {
+            if (gate === undefined) return id
+            // It has been made outside of what the gate lets through: here both have to be there.
+            const open = yield* join([], [], gate)
+            return yield* join([id, open], 0, undefined)
+          }
           return yield* new InvalidOptions({
             field: "flow",
             value: "a shared part",

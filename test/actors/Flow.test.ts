@@ -1,11 +1,13 @@
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
-import { Batch, type Client, Flow, Job, Retry } from "../../mod.ts"
-import { effect, testServer } from "../harness.ts"
-import { serve } from "./harness.ts"
+import { Batch, Client, Flow, Job, Operation, Retry } from "../../mod.ts"
+import { effect, eventually, testServer } from "../harness.ts"
+import { serve, subjectsIn, type TestServer } from "./harness.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { value: Schema.Number }) {}
 
@@ -40,7 +42,38 @@ const Short = Job.make("short", {
   success: Schema.Number,
 })
 
+const Odd = Job.make("odd", {
+  payload: Schema.Number,
+  success: Schema.Number,
+  error: Refused,
+  retry: Retry.none,
+})
+const Crash = Job.make("crash", {
+  payload: Schema.Number,
+  success: Schema.Number,
+  retry: Retry.none,
+})
+/** Fails for 1000. */
+const Fragile = Job.make("fragile", {
+  payload: Schema.Number,
+  success: Schema.Number,
+  error: Refused,
+  retry: Retry.none,
+})
+const Note = Job.make("note", { payload: Schema.Number, success: Schema.Number })
+const Same = Job.make("same", { payload: Numbers, success: Numbers })
+const Stuck = Job.make("stuck", { payload: Schema.Number, success: Schema.Number })
+/** A list for the compiler, none on the wire. */
+const NoList = Job.make("no-list", {
+  success: Schema.String.pipe(Schema.decodeTo(Numbers, {
+    decode: SchemaGetter.transform((text: string) => text.split(",").map(Number)),
+    encode: SchemaGetter.transform((list: ReadonlyArray<number>) => list.join(",")),
+  })),
+})
+
 const runs: Array<string> = []
+let isStuck = (): void => {}
+const stuck = new Promise<void>((done) => isStuck = done)
 
 const handlers = Layer.mergeAll(
   Count.toLayer((n) => Effect.succeed(Array.from({ length: n }, (_, i) => i))),
@@ -54,7 +87,28 @@ const handlers = Layer.mergeAll(
   Large.toLayer((n) => Effect.succeed("x".repeat(n))),
   Nested.toLayer((value) => Effect.succeed(JSON.stringify(value))),
   Short.toLayer((text) => Effect.succeed(text.length)),
+  Odd.toLayer((n) => {
+    runs.push(`odd ${n}`)
+    return n % 2 === 0 ? Effect.fail(new Refused({ value: n })) : Effect.succeed(n)
+  }),
+  Crash.toLayer(() => Effect.die(new Error("no luck"))),
+  Fragile.toLayer((n) =>
+    n === 1_000 ? Effect.fail(new Refused({ value: n })) : Effect.succeed(n + 1)
+  ),
+  Note.toLayer((n) => {
+    runs.push(`note ${n}`)
+    return Effect.succeed(n)
+  }),
+  Same.toLayer((list) => Effect.succeed(list)),
+  Stuck.toLayer(() => {
+    isStuck()
+    return Effect.never
+  }),
+  NoList.toLayer(() => Effect.succeed([1, 2])),
 )
+
+/** The server of a test. */
+const World: Context.Service<TestServer, TestServer> = Context.Service<TestServer>("test/World")
 
 const within = "20 seconds"
 const execute = <A, E>(flow: Flow.Flow<A, E>) => Flow.execute(flow, { within })
@@ -63,12 +117,12 @@ describe("a flow", () => {
   const nats = testServer()
   const flowTest = (
     name: string,
-    body: () => Effect.Effect<unknown, unknown, Client.Client>,
+    body: () => Effect.Effect<unknown, unknown, Client.Client | TestServer>,
   ) =>
     effect(name, () =>
       Effect.gen(function* () {
-        const { provide } = yield* serve(nats.layer(), handlers)
-        return yield* provide(body())
+        const server = yield* serve(nats.layer(), handlers)
+        return yield* server.provide(Effect.provideService(body(), World, server))
       }))
 
   flowTest("gives each step what the one before it gave", () =>
@@ -136,4 +190,156 @@ describe("a flow", () => {
       )
       assert.equal(yield* execute(flow), 40)
     }))
+
+  flowTest(
+    "fails as the step that failed does, whatever has followed that",
+    () =>
+      Effect.gen(function* () {
+        const list = Flow.job(Double, -1).pipe(
+          Flow.share((n) => Flow.all([n, n.pipe(Flow.andThen(Double))])),
+          Flow.andThen(Sum),
+          Flow.andThen(Text),
+        )
+        const error = yield* Effect.flip(execute(list))
+        assert.ok(error instanceof Refused && error.value === -1, String(error))
+        const crash = yield* Effect.flip(execute(Flow.job(Crash, 1).pipe(Flow.andThen(Double))))
+        assert.ok(crash._tag === "JobFailed" && crash.record.name === "crash", String(crash))
+      }),
+  )
+
+  flowTest(
+    "fails as one of its elements does once all of them have ended",
+    () =>
+      Effect.gen(function* () {
+        const flow = Flow.job(Count, 20).pipe(Flow.forEach(Odd), Flow.andThen(Sum))
+        const handle = yield* Flow.enqueue(flow)
+        const error = yield* Effect.flip(Flow.await(flow, handle, { within }))
+        assert.ok(error instanceof Refused && error.value % 2 === 0, String(error))
+        assert.equal(runs.filter((run) => run.startsWith("odd ")).length, 20)
+        assert.equal((yield* Batch.await(handle.batch, { within })).state, "completed")
+      }),
+  )
+
+  flowTest(
+    "gives what stands in for a part that has failed, and only then",
+    () =>
+      Effect.gen(function* () {
+        const doubleOr = (n: number) =>
+          Flow.job(Double, n).pipe(
+            Flow.andThen(Double),
+            Flow.orElse(Flow.job(Count, 3).pipe(Flow.andThen(Sum))),
+            Flow.andThen(Text),
+          )
+        assert.equal(yield* execute(doubleOr(1)), "<4>")
+        assert.equal(yield* execute(doubleOr(-1)), "<3>")
+        const failing = Flow.job(Double, -1).pipe(Flow.orElse(Flow.job(Double, -2)))
+        const error = yield* Effect.flip(execute(failing))
+        assert.ok(error instanceof Refused && error.value === -2, String(error))
+      }),
+  )
+
+  flowTest(
+    "keeps a stand-in that goes on from a shared part waiting for the failure",
+    () =>
+      Effect.gen(function* () {
+        const part = (n: number) =>
+          Flow.job(Double, n).pipe(
+            Flow.share((double) =>
+              double.pipe(
+                Flow.andThen(Fragile),
+                Flow.orElse(double.pipe(Flow.andThen(Note))),
+              )
+            ),
+          )
+        assert.equal(yield* execute(part(1)), 3)
+        assert.equal(runs.includes("note 2"), false)
+        assert.equal(yield* execute(part(500)), 1_000)
+        assert.equal(runs.includes("note 1000"), true)
+      }),
+  )
+
+  flowTest(
+    "tells where schemas of two steps differ that have the same types",
+    () =>
+      Effect.gen(function* () {
+        const flow = Flow.job(Text, 12).pipe(Flow.andThen(Short))
+        const error = yield* Effect.flip(execute(flow))
+        assert.ok(error._tag === "JobFailed" && error.record.name === "short", String(error))
+        assert.match(error.reason, /payload does not match its schema/)
+        const list = yield* Effect.flip(
+          execute(Flow.job(NoList).pipe(Flow.forEach(Double), Flow.andThen(Sum))),
+        )
+        assert.ok(list._tag === "JobFailed", String(list))
+        assert.match(list.reason, /has given no list/)
+      }),
+  )
+
+  flowTest(
+    "tells when a list has too many elements, or results take too much together",
+    () =>
+      Effect.gen(function* () {
+        const many = yield* Effect.flip(execute(Flow.job(Count, 10_001).pipe(Flow.forEach(Double))))
+        assert.ok(many._tag === "JobFailed", String(many))
+        assert.match(many.reason, /has given 10001 elements, the limit is 10000/)
+        const large = Flow.job(Same, Array.from({ length: 5 }, () => 100_000))
+        const list = yield* Effect.flip(execute(large.pipe(Flow.forEach(Large))))
+        assert.ok(list._tag === "JobFailed", String(list))
+        assert.match(list.reason, /the results of 5 jobs take \d+ bytes together, the limit is \d+/)
+        const pair = yield* Effect.flip(
+          execute(Flow.all([Flow.job(Large, 300_000), Flow.job(Large, 300_000)])),
+        )
+        assert.ok(pair._tag === "JobFailed", String(pair))
+        assert.match(pair.reason, /too large to pass on/)
+      }),
+  )
+
+  flowTest("is cancelled with its batch, elements included", () =>
+    Effect.gen(function* () {
+      const flow = Flow.job(Count, 50).pipe(Flow.forEach(Stuck), Flow.andThen(Sum))
+      const handle = yield* Flow.enqueue(flow)
+      yield* Effect.promise(() => stuck)
+      const { operate } = yield* Client.Client
+      assert.equal((yield* operate(handle.batch, Operation.cancel()))._tag, "changed")
+      const error = yield* Effect.flip(Flow.await(flow, handle, { within }))
+      assert.equal(error._tag, "JobCancelled", String(error))
+      const { nats } = yield* World
+      yield* eventually(
+        subjectsIn(nats),
+        (found) => !found.some((subject) => /\.(ready|await|retry|later)\./.test(subject)),
+      )
+    }))
+
+  flowTest("refuses bad input before anything is there", () =>
+    Effect.gen(function* () {
+      const untyped = (value: unknown) => value as never
+      const payload = yield* Effect.flip(
+        Flow.enqueue(Flow.all([Flow.job(Text, 1), Flow.job(Text, untyped("one"))])),
+      )
+      assert.equal(payload._tag, "InvalidPayload")
+      const options = yield* Effect.flip(
+        Flow.enqueue(Flow.job(Count, 1).pipe(Flow.forEach(Text, untyped({ tiemout: 5 })))),
+      )
+      assert.ok(options._tag === "InvalidOptions", String(options))
+      assert.match(options.message, /tiemout/)
+      let escaped = Flow.job(Text, 1)
+      Flow.job(Text, 2).pipe(Flow.share((text) => escaped = text))
+      const shared = yield* Effect.flip(Flow.enqueue(escaped))
+      assert.match(shared.message, /Flow.share/)
+      const { nats } = yield* World
+      assert.deepEqual(yield* subjectsIn(nats), [])
+    }))
+
+  flowTest(
+    "lets a step wait for its delay and run with its options",
+    () =>
+      Effect.gen(function* () {
+        const flow = Flow.job(Count, 2).pipe(
+          Flow.forEach(Double, { delay: "300 millis", priority: "high" }),
+          Flow.andThen(Sum, { delay: "300 millis" }),
+        )
+        const before = performance.now()
+        assert.equal(yield* execute(flow), 2)
+        assert.ok(performance.now() - before >= 600)
+      }),
+  )
 })
