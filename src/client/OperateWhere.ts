@@ -55,6 +55,8 @@ const pageBytes = 4 * 1_024 * 1_024
 /** Jobs whose final records, or all of whose messages, one read asks for. */
 const lookedUp = 300
 const lookedUpWhole = 200
+/** How often a replica that lags behind is asked. */
+const maxReads = 10
 /** Jobs that are operated on one by one at once. */
 const concurrency = 16
 /** How long the answer of servers to what they run is used, in ms. */
@@ -246,15 +248,25 @@ const removeCopies = Effect.fnUntraced(function* (
   partition: number,
   jobs: ReadonlyArray<Records.JobMessage>,
 ) {
-  const { reader, subjects } = wire
+  const { reader, replicated, subjects } = wire
   const stream = Subjects.jobsStream(subjects.namespace, partition)
+  const lacks = (found: ReadonlyArray<StoredMessage>, records: number) =>
+    found.filter(({ subject: text }) => {
+      const subject = subjects.parse(text)
+      return subject !== undefined && Records.isRecord(subject)
+    }).length < records
   for (let at = 0; at < jobs.length; at += lookedUpWhole) {
     const records = new Map(
       jobs.slice(at, at + lookedUpWhole)
         .map(({ stored, subject }) => [Lists.keyOf(subject), { stored, subject }]),
     )
     const filters = [...records.values()].map(({ subject }) => subjects.job(subject))
-    const found = yield* reader.newest(stream, filters)
+    let found = yield* reader.newest(stream, filters)
+    // A replica that lags behind lacks records; what somebody else has removed stays away.
+    for (let reads = 1; replicated && reads < maxReads && lacks(found, records.size); reads++) {
+      yield* Effect.sleep("20 millis")
+      found = yield* reader.newest(stream, filters)
+    }
     const copies = found.filter(({ sequence, subject: text }) => {
       const subject = subjects.parse(text)
       const record = subject && records.get(Lists.keyOf(subject))

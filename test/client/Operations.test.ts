@@ -327,27 +327,32 @@ describe("An operation on a job", () => {
     }))
 })
 
-describe("A cancel by filter that is done once more", () => {
+describe("What an end has begun when somebody dies", () => {
   const nats = testServer()
 
+  /** A job that is cancelled, of which nobody has told the one that follows it. */
+  const cutOff = Effect.gen(function* () {
+    const wire = yield* Wire.Wire
+    const parent = yield* Work.schedule(1, { delay: "1 hour" })
+    const child = yield* Work.enqueueAfter(parent, 2, { on: "cancelled" })
+    const cutoffs = yield* OperateWhere.newestSequences(wire)
+    const view = yield* JobView.find(wire, parent)
+    assert.ok(view)
+    const end = moveOf(wire, view.current, Operation.cancel(), wire.clock.now())
+    assert.ok(end)
+    yield* Moves.write(wire, view, end, 5_000)
+    const client = yield* Client.Client
+    assert.equal((yield* client.get(child)).state, "awaiting")
+    return { client, child, cutoffs, parent, wire }
+  })
+
   worldTest(nats)(
-    "finishes what an earlier run had begun when it was cut off",
+    "is finished by a cancel by filter that is done once more",
     () =>
       Effect.gen(function* () {
-        const client = yield* Client.Client
-        const wire = yield* Wire.Wire
-        const engine = yield* Engine.Engine
-        const parent = yield* Work.schedule(1, { delay: "1 hour" })
-        const child = yield* Work.enqueueAfter(parent, 2, { on: "cancelled" })
-        const cutoffs = yield* OperateWhere.newestSequences(wire)
-        const view = yield* JobView.find(wire, parent)
-        assert.ok(view)
-        const end = moveOf(wire, view.current, Operation.cancel(), wire.clock.now())
-        assert.ok(end)
-        yield* Moves.write(wire, view, end, 5_000)
-        assert.equal((yield* client.get(child)).state, "awaiting")
+        const { child, client, cutoffs, wire } = yield* cutOff
         const context = {
-          ...{ wire, engine, patience: 5_000, notify: () => {} },
+          ...{ wire, engine: yield* Engine.Engine, patience: 5_000, notify: () => {} },
           ensureQueue: () => Effect.void,
         }
         const operation = Operation.cancel()
@@ -357,6 +362,41 @@ describe("A cancel by filter that is done once more", () => {
         assert.equal((yield* client.get(child)).state, "enqueued")
       }).pipe(Effect.provide(Engine.layer)),
   )
+
+  worldTest(nats)("is finished before a record is removed", () =>
+    Effect.gen(function* () {
+      const { child, client, parent } = yield* cutOff
+      yield* client.operate(parent, Operation.remove())
+      assert.equal((yield* client.get(child)).state, "enqueued")
+      const other = yield* cutOff
+      const removed = yield* client.operateWhere({ state: "cancelled" }, Operation.remove())
+      assert.equal(removed.changed, 1)
+      assert.equal((yield* client.get(other.child)).state, "enqueued")
+    }))
+})
+
+describe("Operations on several jobs", () => {
+  const nats = testServer()
+
+  worldTest(nats)("reach the jobs of all partitions", () =>
+    Effect.gen(function* () {
+      const client = yield* Client.Client
+      const ids = yield* Work.enqueueMany(Array.from({ length: 300 }, (_, n) => n))
+      const states = Effect.map(
+        Effect.forEach(ids, client.get, { concurrency: 16 }),
+        (records) => [...new Set(records.map(({ state }) => state))],
+      )
+      const cancelled = yield* client.operateWhere({ name: "work" }, Operation.cancel())
+      assert.equal(cancelled.changed, 300)
+      assert.deepEqual(yield* states, ["cancelled"])
+      const answers = yield* client.operateAll(ids, Operation.requeue())
+      assert.ok(answers.every(({ _tag }) => _tag === "changed"))
+      assert.deepEqual(yield* states, ["enqueued"])
+      const counted = yield* client.operateWhere({ all: true }, Operation.cancel(), {
+        dryRun: true,
+      })
+      assert.equal(counted.matched, 300)
+    }), { partitions: 3 })
 })
 
 describe("An operation as a value", () => {
