@@ -105,6 +105,7 @@ export const attach = <E, R>(
 export const get = (id: JobId): Effect.Effect<BatchRecord, ReadError, Client> =>
   Effect.flatMap(Client, ({ batches }) => batches.get(id))
 
+/** Waits until a batch has ended, however it does, and reads it. */
 const awaitEnd = (
   id: JobId,
   options?: AwaitOptions,
@@ -114,7 +115,4 @@ const awaitEnd = (
     ({ awaitRecord, batches }) => Effect.andThen(awaitRecord(id, options), batches.get(id)),
   )
 
-export {
-  /** Waits until a batch has ended, however it does, and reads it. */
-  awaitEnd as await,
-}
+export { awaitEnd as await }

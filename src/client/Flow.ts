@@ -216,6 +216,12 @@ export const enqueue = <A, E>(
 ): Effect.Effect<Handle, BatchError, Client> =>
   Effect.flatMap(Client, ({ flows }) => flows.enqueue(self.plan, options))
 
+/**
+ * Waits for the end of a flow that was enqueued, which may be over already, and gives its result. It
+ * fails with the typed error of the job that made it fail, or with that job's `JobFailed`; with
+ * `JobCancelled` when it was cancelled; with `AwaitTimedOut` when it takes longer than `within`. A
+ * handle is plain data: it may come from another process.
+ */
 const awaitEnd = <A, E>(
   self: Flow<A, E>,
   handle: Handle,
@@ -227,15 +233,7 @@ const awaitEnd = <A, E>(
       flows.await(self.plan, handle, options) as Effect.Effect<A, E | OutcomeError, Client>,
   )
 
-export {
-  /**
-   * Waits for the end of a flow that was enqueued, which may be over already, and gives its result. It
-   * fails with the typed error of the job that made it fail, or with that job's `JobFailed`; with
-   * `JobCancelled` when it was cancelled; with `AwaitTimedOut` when it takes longer than `within`. A
-   * handle is plain data: it may come from another process.
-   */
-  awaitEnd as await,
-}
+export { awaitEnd as await }
 
 /**
  * Stores a flow, waits for its end and gives its result, or fails as `await` does. Interrupting it

@@ -50,7 +50,10 @@ const wireStates: Readonly<Record<JobState, WireState>> = {
 
 const listKeys: ReadonlyArray<string> = ["state", "queue", "name", "group", "limit", "cursor"]
 const maxLimit = 1_000
-const legal = { token: /^[A-Za-z0-9_-]+$/, name: /^[A-Za-z0-9_/-]+$/ }
+const legal: Readonly<Record<"token" | "name", RegExp>> = {
+  token: /^[A-Za-z0-9_-]+$/,
+  name: /^[A-Za-z0-9_/-]+$/,
+}
 
 /** Checks a name that may be one of the engine's own. */
 export const checkToken = (
