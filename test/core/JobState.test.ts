@@ -7,14 +7,14 @@ const states = Object.keys(JobState.next) as ReadonlyArray<JobState.JobState>
 /** Rows: from; columns: to, in the order of the rows. `x` is an arrow. */
 const table: Readonly<Record<JobState.JobState, string>> = {
   //                aw sc en pr re su fa ca
-  awaiting: /*   */ ".  x  x  .  .  .  .  x",
+  awaiting: /*   */ "x  x  x  .  .  x  x  x",
   scheduled: /*  */ ".  x  x  .  .  .  .  x",
   enqueued: /*   */ ".  x  x  x  .  .  x  x",
   processing: /* */ ".  x  x  .  x  x  x  x",
   retrying: /*   */ ".  .  x  .  x  .  .  x",
-  succeeded: /*  */ ".  .  x  .  .  .  .  .",
-  failed: /*     */ ".  .  x  .  .  .  .  .",
-  cancelled: /*  */ ".  .  x  .  .  .  .  .",
+  succeeded: /*  */ "x  .  x  .  .  .  .  .",
+  failed: /*     */ "x  .  x  .  .  .  .  .",
+  cancelled: /*  */ "x  .  x  .  .  .  .  .",
 }
 
 describe("the table of states", () => {
@@ -35,16 +35,46 @@ describe("the table of states", () => {
     }
   })
 
-  it("leaves a final state only by a requeue", () => {
+  it("leaves a final state only to wait anew, for a server or for other jobs", () => {
     for (const state of states) {
       assert.equal(JobState.isFinal(state), ["succeeded", "failed", "cancelled"].includes(state))
-      if (JobState.isFinal(state)) assert.deepEqual(JobState.next[state], ["enqueued"])
+      if (JobState.isFinal(state)) {
+        assert.deepEqual(JobState.next[state], ["enqueued", "awaiting"])
+      }
     }
   })
 
   it("reaches a final state from every other", () => {
     for (const state of states.filter((state) => !JobState.isFinal(state))) {
       assert.ok(JobState.can(state, "cancelled"), state)
+    }
+  })
+})
+
+describe("an operation", () => {
+  const results: Readonly<Record<JobState.OperationName, ReadonlyArray<JobState.JobState>>> = {
+    cancel: ["cancelled"],
+    requeue: ["enqueued"],
+    runNow: ["enqueued"],
+    reschedule: ["scheduled", "retrying"],
+    move: ["awaiting", "scheduled", "enqueued", "retrying"],
+    remove: [],
+  }
+
+  it("is accepted only where the table has an arrow for it", () => {
+    for (const [name, to] of Object.entries(results)) {
+      const operation = name as JobState.OperationName
+      for (const from of JobState.accepts[operation]) {
+        if (operation === "remove") assert.ok(JobState.isFinal(from))
+        else assert.ok(to.some((state) => JobState.can(from, state)), `${name} ${from}`)
+      }
+    }
+  })
+
+  it("ends only what hasn't ended, and begins anew only what has", () => {
+    for (const state of states) {
+      assert.equal(JobState.accepts.cancel.includes(state), !JobState.isFinal(state), state)
+      assert.equal(JobState.accepts.requeue.includes(state), JobState.isFinal(state), state)
     }
   })
 })
