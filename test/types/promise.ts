@@ -199,7 +199,7 @@ export const connections = (): void => {
   connect()
   connect({ servers: ["a:4222", "b:4222"], namespace: "a", streams: { replicas: 3 } })
   connect({ embedded: true })
-  connect({ embedded: { dataDir: "/tmp/a" }, middleware: [] })
+  connect({ embedded: { dataDir: "data" }, middleware: [] })
   // @ts-expect-error: the one or the other
   connect({ embedded: true, servers: "a:4222" })
   // @ts-expect-error: there is no such option
