@@ -41,15 +41,14 @@ export const make = (context: Operate.Context): ReadonlyArray<ReadyHandler> => [
     run: (payload) => {
       const job = Command.addressIn(payload)
       const { engine, patience, wire } = context
-      return job === undefined
-        ? done
-        : Effect.andThen(revive(wire, engine, job.id, patience), done)
+      return job === undefined ? done : Effect.andThen(revive(wire, engine, job.id, patience), done)
     },
   },
   {
     definition: whereCommand,
     context: Context.empty(),
-    run: (payload) => runCommand(context, payload),
+    // Each attempt is given the current job.
+    run: ((payload) => runCommand(context, payload)) as ReadyHandler["run"],
   },
   step(FlowSteps.fanName, FlowSteps.fan(context.wire, context.engine, context.patience)),
   step(FlowSteps.gatherName, FlowSteps.gather(context.wire)),

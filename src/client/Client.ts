@@ -145,8 +145,9 @@ export interface Client extends Inspect.Inspect {
    * answers, it is done here.
    *
    * Gives how many jobs it met that match, and how many of them it changed; `dryRun` only counts. When
-   * a server died in the midst, they are the numbers of the one that went on. Interrupting it doesn't
-   * stop a server that has begun. Fails with `InvalidOptions` before anything is written.
+   * a server died in the midst, up to 400 jobs may be missing in the numbers. Once the command is
+   * stored, interrupting the caller doesn't stop it. Fails with `InvalidOptions` before anything is
+   * written.
    */
   readonly operateWhere: (
     filter: JobFilter,

@@ -14,8 +14,10 @@ import { type NatsError, Rejected } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import type * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
 import type { Awaiting } from "./Awaiting.ts"
 import * as Command from "./Command.ts"
+import { CurrentJob } from "./CurrentJob.ts"
 import * as Servers from "./InspectServers.ts"
 import * as JobFilter from "./JobFilter.ts"
 import * as Operate from "./Operate.ts"
@@ -98,16 +100,49 @@ const decode = (payload: unknown): OperateWhere.Request | undefined => {
     : undefined
 }
 
+const isTally = (value: unknown): value is OperateWhere.Tally =>
+  typeof value === "object" && value !== null &&
+  ["matched", "changed", "conflicts"].every((key) => Number.isInteger(Reflect.get(value, key)))
+
+/** How long the numbers of a command are kept after the last page, in seconds. */
+const rememberedSeconds = 3_600
+
+/**
+ * The numbers of a command so far, kept beside it after each page: whoever goes on after a lost server
+ * counts on from there. They lack at most the page that was under way.
+ */
+const memoryOf: (
+  wire: Wire,
+  id: JobId,
+) => Effect.Effect<OperateWhere.Memory, NatsError> = Effect.fnUntraced(function* (wire, id) {
+  const { publisher, reader, subjects } = wire
+  const subject = subjects.state("where", id)
+  const [kept] = yield* reader.newest(Subjects.stateStream(subjects.namespace), [subject])
+  const before = kept === undefined ? undefined : MessagePack.decode(kept.data)
+  return {
+    before: isTally(before) ? before : OperateWhere.nothing,
+    keep: (tally) => {
+      const headers = `Nats-TTL: ${rememberedSeconds}s\r\n`
+      const payload = MessagePack.encode(tally)
+      const message = { subject, payload, headers, expected: undefined, filter: subject }
+      // The next page's says more than one that got lost.
+      publisher.publish({ ...message, patience: 0 }, () => {})
+    },
+  }
+})
+
 /** Runs a stored command. What isn't one changes nothing. */
-export const runCommand = (
+export const runCommand: (
   context: Operate.Context,
   payload: unknown,
-): Effect.Effect<OperateWhere.Tally, Operate.OperateError> => {
-  const request = decode(payload)
-  return request === undefined
-    ? Effect.succeed({ matched: 0, changed: 0, conflicts: 0 })
-    : OperateWhere.run(context, request)
-}
+) => Effect.Effect<OperateWhere.Tally, Operate.OperateError, CurrentJob> = Effect.fnUntraced(
+  function* (context, payload) {
+    const { id } = yield* CurrentJob
+    const request = decode(payload)
+    if (request === undefined) return OperateWhere.nothing
+    return yield* OperateWhere.run(context, request, yield* memoryOf(context.wire, id))
+  },
+)
 
 const resultOf = (
   { envelope: { outcome }, subject }: Records.JobMessage,
@@ -180,9 +215,9 @@ export const make = (context: Operate.Context, awaiting: Awaiting): OperateMany 
   /** Does it here. The command goes last: until then a server that comes up does it too. */
   const runHere = Effect.fnUntraced(function* (
     request: OperateWhere.Request,
-    sequence: number | undefined,
+    { id, sequence }: Effect.Success<ReturnType<typeof store>>,
   ) {
-    const tally = yield* OperateWhere.run(context, request)
+    const tally = yield* OperateWhere.run(context, request, yield* memoryOf(wire, id))
     if (sequence !== undefined) {
       Conditional.announceVoid(wire, partition, [sequence])
       yield* Conditional.remove(wire, partition, sequence)
@@ -206,16 +241,16 @@ export const make = (context: Operate.Context, awaiting: Awaiting): OperateMany 
       if (operation._tag === "move" && operation.queue !== undefined) {
         yield* context.ensureQueue(operation.queue)
       }
-      const { id, sequence } = yield* store(request)
+      const command = yield* store(request)
       while (yield* isServed) {
-        const record = yield* Effect.catchTags(awaiting.ended(id, lookMillis), {
+        const record = yield* Effect.catchTags(awaiting.ended(command.id, lookMillis), {
           AwaitTimedOut: () => Effect.succeed(undefined),
           JobNotFound: lost,
           UnreadableRecord: lost,
         })
         if (record !== undefined) return { ...yield* resultOf(record), dryRun: false }
       }
-      return { ...yield* runHere(request, sequence), dryRun: false }
+      return { ...yield* runHere(request, command), dryRun: false }
     },
   )
 

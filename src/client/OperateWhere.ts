@@ -323,13 +323,19 @@ const choose = Effect.fnUntraced(function* (
   return { chosen, leftovers }
 })
 
+/** A request that is being done. */
+interface Doing {
+  readonly context: Operate.Context
+  readonly request: Request
+  readonly running: ReturnType<typeof makeRunning>
+  readonly tally: Tally
+  readonly keep: Memory["keep"]
+}
+
 /** Does the request for the jobs of a range. */
 const runRange = Effect.fnUntraced(function* (
-  context: Operate.Context,
-  request: Request,
+  { context, keep, request, running, tally }: Doing,
   range: Range,
-  running: ReturnType<typeof makeRunning>,
-  tally: Tally,
 ): Effect.fn.Return<void, Operate.OperateError> {
   const { patience, wire } = context
   const { filter, operation } = request
@@ -426,6 +432,7 @@ const runRange = Effect.fnUntraced(function* (
     else single.push(...yield* moveAll(many, operation, superseded))
     yield* sweep.page(read, superseded)
     yield* Effect.forEach(single, one, { concurrency, discard: true })
+    if (chosen.length > 0) keep(tally)
   })
 
   yield* scan(wire, partition, { state, queue, group }, sequences, page)
@@ -460,15 +467,31 @@ const finishEarlier = (
 const partitionsOf = ({ partitions }: Wire) =>
   Array.from({ length: partitions }, (_, partition) => partition)
 
+/** Where the numbers of a request are kept, for whoever goes on with it. */
+export interface Memory {
+  /** What was counted before. */
+  readonly before: Readonly<Tally>
+  /** Told after each page. */
+  readonly keep: (tally: Readonly<Tally>) => void
+}
+
+/** Nothing was counted before. */
+export const nothing: Readonly<Tally> = { matched: 0, changed: 0, conflicts: 0 }
+
 /** Does a request, and tells how many jobs it has met and changed. */
 export const run: (
   context: Operate.Context,
   request: Request,
-) => Effect.Effect<Tally, Operate.OperateError> = Effect.fnUntraced(function* (context, request) {
+  memory?: Memory,
+) => Effect.Effect<Tally, Operate.OperateError> = Effect.fnUntraced(function* (
+  context,
+  request,
+  memory = { before: nothing, keep: () => {} },
+) {
   const { wire } = context
   const { cutoffs, filter, operation } = request
-  const tally: Tally = { matched: 0, changed: 0, conflicts: 0 }
-  const running = makeRunning(wire)
+  const tally: Tally = { ...memory.before }
+  const doing: Doing = { context, request, running: makeRunning(wire), tally, keep: memory.keep }
   const isCancel = operation._tag === "cancel"
   const runPartition = Effect.fnUntraced(function* (partition: number) {
     if (isCancel) yield* finishEarlier(context, request, partition)
@@ -478,7 +501,7 @@ export const run: (
       const before = tally.matched
       for (const state of wireStates(filter)) {
         const sequences = [from, to] as const
-        yield* runRange(context, request, { partition, state, sequences }, running, tally)
+        yield* runRange(doing, { partition, state, sequences })
       }
       // What is cancelled stays so; what else was there may have moved on before it was met.
       if (!isCancel || round === maxRounds || tally.matched === before && round > 1) return

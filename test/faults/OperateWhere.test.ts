@@ -10,6 +10,8 @@ import { Step } from "./programs/jobs.ts"
 
 const count = 6_000
 const followed = 200
+/** Jobs of which a lost server may not have said that it had changed them. */
+const page = 400
 
 describe("When the server is killed that does an operation by filter", () => {
   const nats = testServer()
@@ -55,7 +57,7 @@ describe("When the server is killed that does an operation by filter", () => {
         const left = yield* killed(made)
         yield* made.spawn()
         const changes = yield* Fiber.join(left.changing)
-        assert.ok(changes.changed > 0 && changes.changed < count)
+        assert.ok(changes.changed <= count && changes.changed >= count - page, `${changes.changed}`)
         yield* settled(made, left)
         const ready = subjectsIn(made.nats, "ready.>")
         yield* eventually(ready, ({ length }) => length === 0)
@@ -67,7 +69,7 @@ describe("When the server is killed that does an operation by filter", () => {
       const made = yield* world(nats, 1_500)
       const left = yield* killed(made)
       const changes = yield* Fiber.join(left.changing)
-      assert.ok(changes.changed > 0 && changes.changed < count)
+      assert.ok(changes.changed <= count && changes.changed >= count - page, `${changes.changed}`)
       yield* settled(made, left)
       assert.deepEqual(yield* subjectsIn(made.nats, "ready.>"), [])
     }))
