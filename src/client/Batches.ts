@@ -326,7 +326,13 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
 
   /** Whether one of few members lives: has no record that counts, and is no staged one left behind. */
   const livesAny = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    const found = yield* reader.newest(streamOf(batch.partition), liveFilters(batch))
+    const found = yield* Effect.catchTag(
+      reader.newest(streamOf(batch.partition), liveFilters(batch)),
+      "Rejected",
+      // Many have come since they were counted.
+      (error) => error.status === 413 ? Effect.succeed(undefined) : Effect.fail(error),
+    )
+    if (found === undefined) return true
     for (const { subject } of Records.parse(subjects, found)) {
       const view = yield* JobView.at(wire, subject)
       if (view !== undefined && isLive(view) && !Records.isHidden(view.current)) return true
