@@ -287,14 +287,15 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
   }
 
   const release: Batches["release"] = Effect.fnUntraced(function* (batch) {
-    const filter = Moves.stagedIn(subjects, batch)
     let anyCancelled = false
     // A member that somebody else was about to move stays staged: once more, until none is left.
-    do {
+    for (let seen = 1; seen > 0;) {
+      seen = 0
       yield* eachPage(
         batch.partition,
-        filter,
+        Moves.stagedIn(subjects, batch),
         Effect.fnUntraced(function* (page) {
+          seen += page.length
           const moved = yield* moveAll(page, letGo)
           announce(moved)
           anyCancelled ||= moved.some(({ move }) => move.to === "cancelled")
@@ -309,10 +310,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
           }
         }),
       )
-    } while (
-      (yield* nextAtLeader(nats.connection, streamOf(batch.partition), filter, { seq: 1 })) !==
-        undefined
-    )
+    }
     if (anyCancelled || (yield* countOf(batch, "cancelled")) > 0) yield* followCancelled(batch)
     yield* update(
       batch,
@@ -396,24 +394,28 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
   })
 
   /**
-   * Removes staged members that nobody can make real any more. Whoever adds to the batch says so in
-   * its state before it stages anything, so what was there before nobody did, was left behind.
+   * Removes staged members, as long as the state says that they are nobody's or ours to remove.
+   * Whoever adds to a batch says so in its state before anything is staged, so what was read before
+   * the state was somebody's who was there before.
    */
-  const purge = Effect.fnUntraced(function* (batch: Subjects.Address): Effect.fn.Return<
-    void,
-    NatsError
-  > {
+  const purge = Effect.fnUntraced(function* (
+    batch: Subjects.Address,
+    isOurs: (state: BatchState.BatchState) => boolean,
+  ): Effect.fn.Return<void, NatsError> {
     yield* eachPage(
       batch.partition,
       Moves.stagedIn(subjects, batch),
       Effect.fnUntraced(function* (page) {
         const view = yield* JobView.at(wire, batch)
-        const phase = view === undefined || !isLive(view) ? undefined : stateOf(view)?.phase
-        if (phase !== undefined && phase !== "open" && phase !== "abandoned") return
+        const state = view === undefined || !isLive(view) ? undefined : stateOf(view)
+        if (state !== undefined && !isOurs(state)) return
         yield* Effect.forEach(page, removeStaged, { concurrency: 64, discard: true })
       }),
     )
   })
+
+  const isOpen = ({ phase }: BatchState.BatchState): boolean => phase === "open"
+  const isAbandoned = ({ phase }: BatchState.BatchState): boolean => phase === "abandoned"
 
   /** Removes a staged member with all that is there because of it, itself last. */
   const removeStaged: (member: Records.JobMessage) => Effect.Effect<void, NatsError> = Effect
@@ -421,7 +423,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       const { batch, waits } = envelope.progress
       if (batch !== undefined) {
         yield* update(subject, BatchState.givenUp)
-        yield* purge(subject)
+        yield* purge(subject, isAbandoned)
         const left = yield* JobView.at(wire, subject)
         if (left !== undefined) {
           yield* Conditional.remove(wire, subject.partition, left.current.stored.sequence)
@@ -434,7 +436,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
 
   /** Removes a batch that was never committed. */
   const removeAbandoned = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    yield* purge(batch)
+    yield* purge(batch, isAbandoned)
     const view = yield* JobView.at(wire, batch)
     if (view === undefined || stateOf(view)?.phase !== "abandoned") return
     for (const sequence of [...view.stale, view.current.stored.sequence]) {
@@ -442,19 +444,27 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
     }
   })
 
+  /** Removes what is staged of an addition, and lets others add then. */
+  const giveUpAddition = Effect.fnUntraced(function* (batch: Subjects.Address, generation: number) {
+    const isOurs = (state: BatchState.BatchState) =>
+      state.phase === "open" || (state.phase === "adding" && state.generation === generation)
+    yield* purge(batch, isOurs)
+    yield* update(
+      batch,
+      (state) =>
+        state.phase === "adding" && isOurs(state) ? BatchState.inPhase(state, "open") : undefined,
+    )
+    yield* look(batch)
+  })
+
   const giveUp: Batches["giveUp"] = Effect.fnUntraced(function* (batch, generation) {
     const before = yield* update(
       batch,
-      (state) =>
-        !BatchState.isBuiltOn(state) || state.generation !== generation
-          ? undefined
-          : state.phase === "building"
-          ? BatchState.givenUp(state)
-          : BatchState.inPhase(state, "open"),
+      (state) => state.phase === "building" ? BatchState.givenUp(state) : undefined,
     )
-    if (before === undefined || BatchState.isSecret(before)) return yield* removeAbandoned(batch)
-    yield* purge(batch)
-    yield* look(batch)
+    yield* before === undefined || BatchState.isSecret(before)
+      ? removeAbandoned(batch)
+      : giveUpAddition(batch, generation)
   })
 
   const tick: Batches["tick"] = Effect.fnUntraced(function* (batch) {
@@ -462,16 +472,27 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
     if (view === undefined) return
     if (!isLive(view)) return yield* finish().finish(view.current)
     // Whoever added to it, or held it open, has been silent for too long.
-    const isLapsed = (state: BatchState.BatchState) =>
-      (BatchState.isBuiltOn(state) || state.heldUntil > 0) && state.heldUntil <= clock.now()
-    yield* update(batch, (state) => isLapsed(state) ? BatchState.givenUp(state) : undefined)
+    let taken: number | undefined
+    yield* update(batch, (state) => {
+      const now = clock.now()
+      taken = undefined
+      if (state.heldUntil > now) return undefined
+      if (state.phase === "adding") {
+        taken = state.generation + 1
+        return BatchState.adopted(BatchState.givenUp(state), now + alarmMillis)
+      }
+      return state.phase === "building" || state.heldUntil > 0
+        ? BatchState.givenUp(state)
+        : undefined
+    })
     const now = yield* JobView.at(wire, batch)
-    if (now === undefined || !isLive(now)) return
-    const { phase } = stateOf(now) ?? {}
-    if (phase === "abandoned") return yield* removeAbandoned(batch)
-    if (phase === "releasing") return yield* release(batch)
-    if (phase === "open") {
-      yield* purge(batch)
+    const state = now === undefined || !isLive(now) ? undefined : stateOf(now)
+    if (state === undefined) return
+    if (state.phase === "abandoned") return yield* removeAbandoned(batch)
+    if (state.phase === "releasing") return yield* release(batch)
+    if (taken !== undefined) yield* giveUpAddition(batch, taken)
+    if (state.phase === "open") {
+      yield* purge(batch, isOpen)
       yield* look(batch)
     }
     // Its alarm again, for it may live on.
@@ -516,7 +537,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       // One that moved back meanwhile, from its queue to a retry, was passed by.
       if ((yield* Peek.count(wire, streamOf(batch.partition), liveFilters(batch))) === 0) break
     }
-    if (isSecret !== undefined) yield* purge(batch)
+    if (isSecret !== undefined) yield* purge(batch, isOpen)
     // Also those of somebody who did this before and died.
     yield* followCancelled(batch)
   })
@@ -556,17 +577,16 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
   })
 
   const adopt: Batches["adopt"] = Effect.fnUntraced(function* (view) {
+    const until = clock.now() + alarmMillis
+    const isAdopted = yield* reopen(
+      view,
+      (state) => state.phase === "open" ? BatchState.adopted(state, until) : undefined,
+    )
+    if (!isAdopted) return undefined
     const generation = (stateOf(view)?.generation ?? 0) + 1
-    const isAdopted = yield* reopen(view, (state) =>
-      state.phase === "open"
-        ? {
-          ...state,
-          phase: "adding",
-          generation,
-          heldUntil: Math.max(state.heldUntil, clock.now() + alarmMillis),
-        }
-        : undefined)
-    return isAdopted ? generation : undefined
+    // Somebody who was given up, and noticed late, may have left something behind.
+    yield* purge(view.address, (state) => state.generation === generation)
+    return generation
   })
 
   /** Holds a batch open. Gives false for one that was cancelled, or whose outer one was. */

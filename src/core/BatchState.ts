@@ -54,10 +54,18 @@ export const inPhase = (batch: BatchState, phase: "releasing" | "open"): BatchSt
   heldUntil: batch.holders > 0 ? batch.heldUntil : 0,
 })
 
-/** Without those who have been silent for too long. */
+/** Added to by one who says so first, and is known by the generation. */
+export const adopted = (batch: BatchState, until: number): BatchState => ({
+  ...batch,
+  phase: "adding",
+  generation: batch.generation + 1,
+  heldUntil: Math.max(batch.heldUntil, until),
+})
+
+/** Without those who have been silent for too long. What was being added to it is no one's. */
 export const givenUp = (batch: BatchState): BatchState => ({
   ...batch,
-  phase: batch.phase === "building" ? "abandoned" : batch.phase === "adding" ? "open" : batch.phase,
+  phase: batch.phase === "building" ? "abandoned" : batch.phase,
   holders: 0,
   heldUntil: 0,
 })

@@ -20,6 +20,8 @@ export interface WorldOptions {
   readonly partitions?: number | undefined
   /** How long an enqueue waits for NATS, in milliseconds. */
   readonly patience?: number | undefined
+  /** See `Wire.AlarmMillis`. */
+  readonly alarmMillis?: number | undefined
   readonly timeout?: number | undefined
 }
 
@@ -31,6 +33,11 @@ export const worldOf = (server: TestServer, options: WorldOptions = {}) =>
     Layer.provide(Layer.succeed(Wire.StreamSettings, { partitions: options.partitions })),
     Layer.provide(
       options.patience === undefined ? Layer.empty : Layer.succeed(Patience, options.patience),
+    ),
+    Layer.provide(
+      options.alarmMillis === undefined
+        ? Layer.empty
+        : Layer.succeed(Wire.AlarmMillis, options.alarmMillis),
     ),
   )
 
