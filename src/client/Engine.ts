@@ -64,6 +64,8 @@ const restPerLook = 20
 const longestRestMillis = 1_000
 /** How long a batch is looked at after the last of its members ended here: copies are removed then. */
 const lingerMillis = 2_000
+/** How long a process that stops goes on looking at batches whose members ended there. */
+const lastLooksMillis = 2_000
 
 interface Looking {
   /** When a member last ended, on the monotonic clock. */
@@ -76,8 +78,17 @@ const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
   const patience = yield* Patience
   const interception = yield* Interception.Interception
-  const runFork = yield* FiberSet.makeRuntime<never>()
+  const lookers = yield* FiberSet.make<unknown, never>()
+  const runFork = yield* FiberSet.runtime(lookers)()
   const looking = new Map<string, Looking>()
+  let closing = false
+  // Nobody else knows yet that these batches may be done: they would wait for their alarm.
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      closing = true
+      return Effect.timeoutOption(FiberSet.awaitEmpty(lookers), lastLooksMillis)
+    })
+  )
 
   const lookUntilDone = Effect.fnUntraced(function* (id: string, batch: Looking) {
     let address: Address | undefined
@@ -87,7 +98,7 @@ const make = Effect.gen(function* () {
       address ??= (yield* JobView.find(wire, id))?.address
       if (address === undefined) return
       const [took, { again, many }] = yield* Effect.timed(batches.look(address))
-      if (!again || performance.now() - batch.ended > lingerMillis) continue
+      if (!again || closing || performance.now() - batch.ended > lingerMillis) continue
       const rest = many ? Duration.toMillis(took) * restPerLook : 0
       yield* Effect.sleep(Math.min(longestRestMillis, Math.max(againMillis, rest)))
       batch.again = true
@@ -160,7 +171,12 @@ const make = Effect.gen(function* () {
     const { current } = view
     if (isRecord(current.subject)) return yield* finish.finish(current)
     const { batch, waits } = current.envelope.progress
-    if (batch !== undefined) return yield* batches.tick(job)
+    if (batch !== undefined) {
+      yield* batches.tick(job)
+      // Should somebody else end it meanwhile and die, there is no other message that leads to it.
+      yield* finish.meet(job)
+      return
+    }
     if (waits?.staged !== true) return
     // Its author has died, or is slow: what is left of its work is done here.
     const { missing: [missing], move: next } = yield* Continuations.settle(wire, job, patience)

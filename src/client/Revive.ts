@@ -2,6 +2,9 @@
  * Lets jobs wait again that were cancelled because of how a job ended that has been requeued since.
  * Nothing keeps a list of them: they are looked for among the cancelled records, which takes as long
  * as there are many, and happens only when somebody asks for it.
+ *
+ * All of them wait again before the first one is linked to its parents: nothing can release it until
+ * then, so whoever goes on where somebody died finds the whole chain again.
  */
 import * as Effect from "effect/Effect"
 import type { WireState } from "../core/JobState.ts"
@@ -65,7 +68,6 @@ export const revive: (
     const next = { ...progress, waits, after: record }
     const move = Moves.awaiting(wire.subjects, view.current, next, Moves.never)
     if ((yield* Moves.write(wire, view, move, patience)) === undefined) return undefined
-    yield* connect(view.address)
     for (const sequence of [record, ...view.stale]) {
       yield* Conditional.remove(wire, view.address.partition, sequence)
     }
@@ -91,10 +93,9 @@ export const revive: (
     }
   })
 
-  /** Goes through the jobs in a state that follow one of these; `act` may add to them. */
+  /** Goes through the jobs in a state that wait, or have waited, for others. */
   const each = Effect.fnUntraced(function* (
     state: WireState,
-    parents: ReadonlySet<string>,
     act: (message: JobMessage) => Effect.Effect<void, NatsError>,
   ) {
     for (let partition = 0; partition < wire.partitions; partition++) {
@@ -104,8 +105,7 @@ export const revive: (
           limit: pageSize,
         })
         for (const message of Records.parse(wire.subjects, page.messages.map((m) => m.stored))) {
-          const { waits } = message.envelope.progress
-          if (waits?.parents.some(({ id }) => parents.has(id)) === true) yield* act(message)
+          if (message.envelope.progress.waits !== undefined) yield* act(message)
         }
         from = page.next
       }
@@ -117,22 +117,22 @@ export const revive: (
   const revived = new Set([parent])
   for (let before = 0; before < revived.size;) {
     before = revived.size
-    // Who did this before and died may have left some without their links.
-    yield* each("await", revived, ({ envelope, subject }) => {
-      const { waits } = envelope.progress
-      if (waits?.staged !== false || !Waits.open(waits).some((id) => revived.has(id))) {
-        return Effect.void
-      }
-      revived.add(subject.id)
-      return connect(subject)
+    yield* each("await", ({ envelope: { progress: { after, waits } }, subject: { id } }) => {
+      if (after > 0 && Waits.open(waits).some((open) => revived.has(open))) revived.add(id)
+      return Effect.void
     })
-    yield* each(
-      "cancelled",
-      revived,
-      (message) =>
-        Effect.map(reviveOne(message, revived), (waits) => {
+    yield* each("cancelled", (message) => {
+      const { waits } = message.envelope.progress
+      return waits?.parents.some(({ id }) => revived.has(id)) !== true
+        ? Effect.void
+        : Effect.map(reviveOne(message, revived), (waits) => {
           if (waits) revived.add(message.subject.id)
-        }),
-    )
+        })
+    })
   }
+  // Also those that somebody has revived who died before linking them; linking twice does nothing.
+  yield* each(
+    "await",
+    ({ envelope: { progress: { after } }, subject }) => after > 0 ? connect(subject) : Effect.void,
+  )
 })
