@@ -54,6 +54,7 @@ export const moveOf = (
         after: stored.sequence,
         earlier: (progress.earlier ?? 0) + progress.attempts,
         since: now,
+        requeued: now,
         claim,
         begun: undefined,
       })

@@ -80,6 +80,8 @@ export interface Progress {
   readonly earlier?: number | undefined
   /** When it became ready or will, in ms since 1970, where that isn't its creation. */
   readonly since?: number | undefined
+  /** When it was last requeued, in ms since 1970: a new life, with a new deadline. */
+  readonly requeued?: number | undefined
   /** An attempt has begun that a server gave back; known of jobs with a time to live only. */
   readonly begun?: boolean | undefined
   /** Where it waits now, if not where it was created. */
@@ -258,11 +260,12 @@ const progressToWire = (progress: Progress): ReadonlyArray<unknown> | null =>
 
 /** What most jobs don't have, in one map, absent without any. */
 const moreToWire = (
-  { batch, begun, claim, earlier, place, since, waits }: Progress,
+  { batch, begun, claim, earlier, place, requeued, since, waits }: Progress,
 ): ReadonlyArray<unknown> => {
   const more: Record<string, unknown> = {}
   if (earlier) more["earlier"] = earlier
   if (since) more["since"] = since
+  if (requeued) more["requeued"] = requeued
   if (begun) more["begun"] = true
   if (place !== undefined) more["place"] = [place.queue, place.lane]
   if (claim !== undefined) more["claim"] = [claim.hash, claim.sequence, claim.until]
@@ -422,6 +425,7 @@ const readProgress = (value: unknown): Progress | undefined => {
     ...progress,
     earlier: isCount(more["earlier"]) ? more["earlier"] : undefined,
     since: isCount(more["since"]) ? more["since"] : undefined,
+    requeued: isCount(more["requeued"]) ? more["requeued"] : undefined,
     begun: more["begun"] === true ? true : undefined,
     place: readPlace(more["place"]),
     claim: readClaim(more["claim"]),

@@ -9,7 +9,7 @@ import { rfc3339 } from "./Time.ts"
 export const deadlineOf = ({ created, options, progress }: Envelope): number | undefined => {
   if (options.deadline === undefined) return undefined
   // `since` of a job that was never requeued is when it became ready, not what a deadline counts from.
-  const from = progress.after > 0 ? progress.since ?? created : created
+  const from = progress.after > 0 ? progress.requeued ?? progress.since ?? created : created
   return from + options.deadline
 }
 
