@@ -58,7 +58,12 @@ describe("jobs of many clients and servers", () => {
               `${arrows.size} of ${allArrows.length} arrows` +
               (missing.length === 0 ? "" : `, without ${missing.join(", ")}`),
           )
-          const ids = [...new Set(wrong.map(([id]) => id).filter((id) => id !== ""))]
+          const ids = [
+            ...new Set(
+              wrong.flatMap(([id, text]) => [id, ...text.match(/\b[0-9A-Z]{26}\b/g) ?? []]),
+            ),
+          ]
+            .filter((id) => id !== "")
           const said = wrong.map(([id, text]) => `  ${id} ${text}`)
           const stories = ids.slice(0, maxStories).map((id) => `    ${id}\n${story(world, id)}`)
           assert.ok(
