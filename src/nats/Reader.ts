@@ -25,6 +25,9 @@ const dueIn = (schedule: string | undefined): number | undefined => {
   return Number.isNaN(millis) ? undefined : millis
 }
 
+/** What the server says to a multi-subject read when no subject matches. */
+export const nothingThere = "No Results"
+
 /** Most subjects that one multi-subject read may match; the server refuses more. */
 export const maxMatches = 1_024
 
@@ -39,6 +42,8 @@ interface Collector {
   readonly stream: string
   /** The request, as JSON. */
   readonly query: string
+  /** Whether it asks for the newest message of each subject. */
+  readonly newest: boolean
   readonly found: Array<StoredMessage>
   readonly done: (result: Page | NatsError) => void
 }
@@ -74,7 +79,7 @@ export class Reader {
   ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
     // Subjects hold nothing that JSON would escape, and there can be a thousand of them.
     const query = `{"multi_last":["${filters.join('","')}"]}`
-    return Effect.map(this.#read(stream, query, timeoutMillis), ({ messages }) => messages)
+    return Effect.map(this.#read(stream, query, timeoutMillis, true), ({ messages }) => messages)
   }
 
   /**
@@ -109,7 +114,12 @@ export class Reader {
     return this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis)
   }
 
-  #read(stream: string, query: string, timeoutMillis: number): Effect.Effect<Page, NatsError> {
+  #read(
+    stream: string,
+    query: string,
+    timeoutMillis: number,
+    newest = false,
+  ): Effect.Effect<Page, NatsError> {
     return Effect.callback<Page, NatsError>((resume) => {
       const token = (this.#counter++).toString(36)
       const finish = (result: Page | NatsError) => {
@@ -121,7 +131,7 @@ export class Reader {
         () => finish(new Unavailable({ operation: `reading ${stream}` })),
         timeoutMillis,
       )
-      const collector = { stream, query, found: [], done: finish }
+      const collector = { stream, query, newest, found: [], done: finish }
       this.#open.set(token, collector)
       this.#ask(token, collector)
       return Effect.sync(() => {
@@ -175,8 +185,12 @@ export class Reader {
         data: message.data,
         due: dueIn(headers.get("Nats-Schedule")),
       })
+    } else if (headers?.code === 404 && collector.newest && headers.description !== nothingThere) {
+      // A message that was deleted while its answer was made up ends the answer, whatever is to come.
+      collector.found.length = 0
+      this.#ask(message.subject.slice(this.#inbox.length), collector)
     } else if (headers?.code === 204 || headers?.code === 404) {
-      // A message that vanished while it was read ends an answer early.
+      // The same ends a page early.
       const cut = headers.code === 404 && collector.found.length > 0
       const pending = cut ? 1 : Number(headers.get("Nats-Num-Pending"))
       collector.done({ messages: collector.found, pending })

@@ -5,6 +5,8 @@ import assert from "node:assert/strict"
 import { describe } from "node:test"
 import * as JobId from "../../src/core/JobId.ts"
 import { type Ack, conditionLines } from "../../src/nats/Publisher.ts"
+import * as Conditional from "../../src/nats/Conditional.ts"
+import * as Peek from "../../src/nats/Peek.ts"
 import { maxMatches, newestAtLeader, Reader } from "../../src/nats/Reader.ts"
 import * as Subjects from "../../src/nats/Subjects.ts"
 import * as Wire from "../../src/nats/Wire.ts"
@@ -45,6 +47,40 @@ describe("a reader", () => {
         Effect.flatMap(Wire.Wire, body),
         Wire.layer.pipe(Layer.provide(server.layer())),
       ))
+
+  test("misses nothing of what is there while other messages are deleted", (wire) =>
+    Effect.gen(function* () {
+      const { job, stream } = place(wire)
+      const { subjects } = wire
+      const lasting = subjects.live("ready", "q", 3, job)
+      const passing = Array.from(
+        { length: 20 },
+        () => subjects.live("later", "q", 3, place(wire).job),
+      )
+      const filters = [lasting, ...passing]
+      // Newer than the others each time, so that it is the last in an answer.
+      const change = Effect.gen(function* () {
+        const stored = yield* Effect.forEach(passing, (subject) => publish(wire, subject, "x"), {
+          concurrency: 20,
+        })
+        yield* publish(wire, lasting, "here")
+        const sequences = stored.flatMap((ack) => ack._tag === "Stored" ? [ack.sequence] : [])
+        const remove = (sequence: number) => Conditional.remove(wire, 0, sequence)
+        yield* Effect.forEach(sequences, remove, { concurrency: 20, discard: true })
+      })
+      yield* change
+      const changer = yield* Effect.forkChild(Effect.forever(change))
+      const look = Effect.gen(function* () {
+        const found = yield* wire.reader.newest(stream, filters)
+        assert(found.some(({ subject }) => subject === lasting))
+        assert((yield* Peek.count(wire, stream, filters)) > 0)
+      })
+      yield* Effect.forEach(Array.from({ length: 2_000 }), () => look, {
+        concurrency: 8,
+        discard: true,
+      })
+      yield* Fiber.interrupt(changer)
+    }))
 
   test("gives the newest message of every subject that matches", (wire) =>
     Effect.gen(function* () {
