@@ -114,20 +114,31 @@ export const revive: (
 
   // A job is cancelled before those that follow it, so going through the records once finds whole
   // chains; only those that lead through several partitions may take further rounds.
-  const revived = new Set([parent])
+  const revived = new Set<string>()
+  /** A job that lives again has opened its batches again: what followed their ends may, too. */
+  const add = Effect.fnUntraced(function* (id: string) {
+    for (let next = id; next !== Subjects.noGroup && !revived.has(next);) {
+      revived.add(next)
+      const view: JobView.JobView | undefined = yield* JobView.find(wire, next)
+      next = view?.address.group ?? Subjects.noGroup
+    }
+  })
+  yield* add(parent)
   for (let before = 0; before < revived.size;) {
     before = revived.size
-    yield* each("await", ({ envelope: { progress: { after, waits } }, subject: { id } }) => {
-      if (after > 0 && Waits.open(waits).some((open) => revived.has(open))) revived.add(id)
-      return Effect.void
-    })
+    yield* each(
+      "await",
+      ({ envelope: { progress: { after, waits } }, subject: { id } }) =>
+        after > 0 && Waits.open(waits).some((open) => revived.has(open)) ? add(id) : Effect.void,
+    )
     yield* each("cancelled", (message) => {
       const { waits } = message.envelope.progress
       return waits?.parents.some(({ id }) => revived.has(id)) !== true
         ? Effect.void
-        : Effect.map(reviveOne(message, revived), (waits) => {
-          if (waits) revived.add(message.subject.id)
-        })
+        : Effect.flatMap(
+          reviveOne(message, revived),
+          (waits) => waits ? add(message.subject.id) : Effect.void,
+        )
     })
   }
   // Also those that somebody has revived who died before linking them; linking twice does nothing.

@@ -71,6 +71,14 @@ const NoList = Job.make("no-list", {
   })),
 })
 
+/** Fails for 1 while `broken`. */
+const Broken = Job.make("broken", {
+  payload: Schema.Number,
+  success: Schema.Number,
+  retry: Retry.none,
+})
+
+let broken = false
 const runs: Array<string> = []
 let isStuck = (): void => {}
 const stuck = new Promise<void>((done) => isStuck = done)
@@ -99,6 +107,7 @@ const handlers = Layer.mergeAll(
     runs.push(`note ${n}`)
     return Effect.succeed(n)
   }),
+  Broken.toLayer((n) => broken && n === 1 ? Effect.die(new Error("broken")) : Effect.succeed(n)),
   Same.toLayer((list) => Effect.succeed(list)),
   Stuck.toLayer(() => {
     isStuck()
@@ -217,6 +226,34 @@ describe("a flow", () => {
         assert.ok(error instanceof Refused && error.value % 2 === 0, String(error))
         assert.equal(runs.filter((run) => run.startsWith("odd ")).length, 20)
         assert.equal((yield* Batch.await(handle.batch, { within })).state, "completed")
+      }),
+  )
+
+  flowTest(
+    "goes on when the job that failed is requeued and what followed it revived",
+    () =>
+      Effect.gen(function* () {
+        const { get, operate } = yield* Client.Client
+        const mend = Effect.fnUntraced(function* (flow: Flow.Flow<number>) {
+          broken = true
+          const handle = yield* Flow.enqueue(flow)
+          const failed = yield* Effect.flip(Flow.await(flow, handle, { within }))
+          assert.ok(failed._tag === "JobFailed", String(failed))
+          assert.equal((yield* Batch.await(handle.batch, { within })).state, "completed")
+          broken = false
+          const answer = yield* operate(failed.id, Operation.requeue({ revive: true }))
+          assert.equal(answer._tag, "changed")
+          yield* eventually(get(handle.result), ({ state }) => state !== "cancelled")
+          return yield* Flow.await(flow, handle, { within })
+        })
+        const element = Flow.job(Count, 3).pipe(Flow.forEach(Broken), Flow.andThen(Sum))
+        assert.equal(yield* mend(element), 3)
+        const before = Flow.job(Broken, 1).pipe(
+          Flow.andThen(Count),
+          Flow.forEach(Note),
+          Flow.andThen(Sum),
+        )
+        assert.equal(yield* mend(before), 0)
       }),
   )
 
