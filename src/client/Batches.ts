@@ -17,6 +17,7 @@ import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import * as Links from "../nats/Links.ts"
+import * as Lists from "../nats/Lists.ts"
 import { announceEnded } from "../nats/Notices.ts"
 import * as Peek from "../nats/Peek.ts"
 import { nextAtLeader } from "../nats/Reader.ts"
@@ -521,7 +522,9 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
           batch.partition,
           subjects.members(batch.partition, state, batch.id),
           Effect.fnUntraced(function* (page) {
-            const moved = yield* moveAll(page, cancel)
+            // A schedule may have fired when its job was about to end: what it made is ready too.
+            const alive = state === "ready" ? yield* Lists.onlyCurrent(wire, page) : page
+            const moved = yield* moveAll(alive, cancel)
             announce(moved)
             if (state !== "ready") return
             const superseded = moved.map(({ member }) => member.stored.sequence)
