@@ -267,10 +267,17 @@ const removeCopies = Effect.fnUntraced(function* (
       yield* Effect.sleep("20 millis")
       found = yield* reader.newest(stream, filters)
     }
+    // What a schedule has made of a job that was about to end is newer than its record.
+    const late = new Set(
+      Records.parse(subjects, found).filter(({ envelope, stored: { sequence }, subject }) => {
+        const record = records.get(Lists.keyOf(subject))?.stored.sequence ?? 0
+        return sequence > record && envelope.progress.after < record
+      }).map(({ stored }) => stored.sequence),
+    )
     const copies = found.filter(({ sequence, subject: text }) => {
       const subject = subjects.parse(text)
       const record = subject && records.get(Lists.keyOf(subject))
-      return record !== undefined && sequence < record.stored.sequence
+      return record !== undefined && (sequence < record.stored.sequence || late.has(sequence))
     })
     yield* Effect.forEach(
       copies,
