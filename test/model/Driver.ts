@@ -219,7 +219,8 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
           if (batches.length === 0) return
           const made: Array<Made> = []
           const batch = target(random, batches)
-          yield* Batch.attach(batch.id, build(random, known, made))
+          // What is there may follow the batch, which would then wait for itself.
+          yield* Batch.attach(batch.id, build(random, [], made))
           tell(batch, what)
           return learnAll(world, made)
         }
