@@ -28,6 +28,11 @@ export interface Handle {
   readonly batch: JobId
   /** The job whose result is the workflow's. */
   readonly result: JobId
+  /**
+   * The batches of the jobs that are made of elements, one for each such list, in the order in which
+   * they stand in the workflow: to see how many elements are done. Each of them has one more member.
+   */
+  readonly each: ReadonlyArray<JobId>
 }
 
 /** Stores workflows and reads what has come of them. */
@@ -81,7 +86,7 @@ export const make = (
   }
 
   /** Adds the jobs of a plan to a batch; each part gives the job that has its result. */
-  const compiler = (builder: Builder) => {
+  const compiler = (builder: Builder, each: Array<JobId>) => {
     const partition = partitionOf(builder.id)
     const shared = new Map<Share["use"], JobId>()
 
@@ -151,13 +156,14 @@ export const make = (
           const batch = yield* builder.addBatch(
             { description: `each ${plan.definition.name}` },
             (inner) => {
-              const content: Fan = { job: message, queue, lane, batch: inner.id }
+              const content: Fan = { job: message, queue, lane, batch: inner.id, group: builder.id }
               return Effect.map(
                 inner.addCommand([parent], fanName, content, { delay }),
                 (id) => void (fan = id),
               )
             },
           )
+          each.push(batch)
           const content: Gather = { queue, batch }
           return yield* builder.addCommand([fan, batch], gatherName, content)
         }
@@ -229,11 +235,13 @@ export const make = (
         announced = true
       }
       let result: JobId = ""
+      const each: Array<JobId> = []
       const batch = yield* batching.create(
         options,
-        (builder) => Effect.map(compiler(builder)(plan, undefined), (id) => void (result = id)),
+        (builder) =>
+          Effect.map(compiler(builder, each)(plan, undefined), (id) => void (result = id)),
       )
-      return { batch, result }
+      return { batch, result, each }
     }),
     outcome: Effect.fnUntraced(function* (plan, result) {
       const { id, state } = result.subject

@@ -45,6 +45,8 @@ export interface Fan {
   readonly lane: number
   /** The batch of the elements, of which it is a member itself: it can't end before it has. */
   readonly batch: string
+  /** The batch of the workflow, of which that one is a member. */
+  readonly group: string
 }
 
 /** What `_gather` is told. It follows the fan, and the batch of the elements. */
@@ -126,7 +128,7 @@ const publishAll = (
 export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
   Effect.fnUntraced(function* (payload: unknown) {
     const { clock, subjects } = wire
-    const { batch, job, lane, queue } = payload as Fan
+    const { batch, group, job, lane, queue } = payload as Fan
     const { id, parents: [parent] } = yield* CurrentJob
     const list = yield* resultOf(parent)
     if (!Array.isArray(list)) return yield* refuse(`job ${parent?.id} has given no list`)
@@ -166,7 +168,7 @@ export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
     // Beside the elements, this job itself.
     const total = list.length + 1
     yield* engine.batches.update(
-      { partition, group: Subjects.noGroup, id: batch },
+      { partition, group, id: batch },
       (state) => state.total === total ? undefined : { ...state, total },
     )
     return MessagePack.encode(list.length)

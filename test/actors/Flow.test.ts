@@ -6,7 +6,8 @@ import * as SchemaGetter from "effect/SchemaGetter"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import { Batch, Client, Flow, Job, Operation, Retry } from "../../mod.ts"
-import { effect, eventually, testServer } from "../harness.ts"
+import { worldOf } from "../client/world.ts"
+import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 import { serve, subjectsIn, type TestServer } from "./harness.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { value: Schema.Number }) {}
@@ -184,6 +185,8 @@ describe("a flow", () => {
             state: "succeeded",
             total: 3,
           })
+          const elements = yield* Batch.get(handle.each[0] ?? "")
+          assert.deepEqual([elements.total, elements.members.succeeded], [count + 1, count + 1])
           // After the fact, and by whoever has the handle.
           assert.deepEqual(yield* Flow.await(each, { ...handle }), list)
         }),
@@ -198,6 +201,23 @@ describe("a flow", () => {
         Flow.andThen(Sum),
       )
       assert.equal(yield* execute(flow), 40)
+    }))
+
+  effect("stays in one partition, whichever that is", () =>
+    Effect.gen(function* () {
+      const namespace = freshNamespace()
+      yield* Effect.provide(Client.Client, worldOf(nats, { namespace, partitions: 3 }))
+      const { provide } = yield* serve(nats.layer(namespace), handlers)
+      const flow = Flow.all([
+        Flow.job(Count, 5).pipe(Flow.forEach(Double), Flow.andThen(Sum)),
+        Flow.job(Text, 1),
+      ]).pipe(Flow.andThen(Pair))
+      const handles = yield* provide(Effect.forEach([1, 2, 3], () => Flow.enqueue(flow)))
+      assert.deepEqual(handles.map(({ batch }) => batch.at(-1)).sort(), ["0", "1", "2"])
+      for (const handle of handles) {
+        assert.equal(handle.batch.at(-1), handle.result.at(-1))
+        assert.equal(yield* provide(Flow.await(flow, handle, { within })), "20 <1>")
+      }
     }))
 
   flowTest(
