@@ -7,6 +7,7 @@ import * as Operation from "../../src/client/Operation.ts"
 import * as JobState from "../../src/core/JobState.ts"
 import * as Priority from "../../src/core/Priority.ts"
 import { Batch, Job } from "../../mod.ts"
+import type { JobFilter } from "../../src/client/JobFilter.ts"
 import type { Random } from "./Random.ts"
 import { type Known, learn, queues, type Step, Take, Work, type World } from "./World.ts"
 
@@ -25,6 +26,7 @@ const weights = {
   reschedule: 7,
   move: 7,
   remove: 4,
+  where: 2,
 }
 
 const payload = (random: Random): { steps: ReadonlyArray<Step>; millis: number } => ({
@@ -135,6 +137,26 @@ const moves = {
 
 type Move = keyof typeof moves
 
+/** An operation by filter, on what isn't too old, so that others get their turn. */
+const where = (random: Random, tag: string): [JobFilter, Operation.Operation] => {
+  const queue = random.pick(queues)
+  const newerThan = random.between(200, 1_500)
+  switch (random.weighted({ cancel: 1, requeue: 2, runNow: 1, move: 1 })) {
+    case "cancel": {
+      const state = random.pick(["awaiting", "scheduled", "enqueued", "retrying"] as const)
+      return [{ state, queue, newerThan: 300 }, Operation.cancel({ reason: `where ${tag}` })]
+    }
+    case "requeue": {
+      const state = random.pick(["failed", "cancelled"] as const)
+      return [{ state, queue, newerThan }, Operation.requeue({ revive: random.chance(0.3) })]
+    }
+    case "runNow":
+      return [{ queue, newerThan }, Operation.runNow()]
+    case "move":
+      return [{ queue, newerThan }, Operation.move({ queue: random.pick(queues) })]
+  }
+}
+
 /** What an answer must not be, whatever others do meanwhile. */
 const wrongAnswer = (operation: Operation.Operation, answer: Operation.Answer) => {
   if (answer._tag !== "changed") return undefined
@@ -223,6 +245,15 @@ const step: (world: World, client: number, random: Random, tag: string) => Effec
           yield* Batch.attach(batch.id, build(random, [], made))
           tell(batch, what)
           return learnAll(world, made)
+        }
+        case "where": {
+          const [filter, operation] = where(random, tag)
+          if (operation._tag === "requeue") world.wheres.requeues++
+          const { changed, conflicts, matched } = yield* api.operateWhere(filter, operation)
+          if (changed + conflicts > matched) world.problems.push(`where: ${changed} of ${matched}`)
+          if (operation._tag === "requeue") world.wheres.requeued += changed
+          if (operation._tag === "cancel") world.wheres.cancelled.set(operation.reason, changed)
+          return
         }
         default: {
           const one = target(random, known)

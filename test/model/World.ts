@@ -68,6 +68,8 @@ export interface World {
   readonly runs: Array<History.Run>
   readonly observed: Array<Observed>
   readonly problems: Array<string>
+  /** What operations by filter were said to have done. */
+  readonly wheres: { requeues: number; requeued: number; readonly cancelled: Map<string, number> }
   /** When servers came and went. */
   readonly comings: Array<readonly [at: number, text: string]>
   /** Starts a server of a name. */
@@ -142,6 +144,7 @@ export const make = Effect.fnUntraced(function* (
     observed,
     problems,
     comings,
+    wheres: { requeues: 0, requeued: 0, cancelled: new Map() },
     clients: yield* Effect.forEach(
       Array.from({ length: options.clients }, (_, index) => `client ${index}`),
       (name) => produce(Layer.merge(nats, observing(name))),
