@@ -4,7 +4,7 @@ import type { FinalState } from "../core/JobState.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import { nextAtLeader } from "../nats/Reader.ts"
-import type { JobMessage } from "../nats/Records.ts"
+import { isRecord, type JobMessage } from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 
@@ -33,23 +33,26 @@ const blocking = ({ envelope: { progress: { waits } } }: JobMessage): string | u
 }
 
 /**
- * Goes from a job that was cancelled to what it had waited for, up to one that has failed; gives its
- * record, or `undefined` when there is none, as in a workflow that somebody cancelled.
+ * Goes from a job that was cancelled to what it had waited for, up to one that has failed, or that was
+ * cancelled for another reason; gives the record of the last one that there is.
  */
 export const find: (wire: Wire, id: string) => Effect.Effect<JobMessage | undefined, NatsError> =
   Effect.fnUntraced(function* (wire, id) {
     const seen = new Set<string>()
+    let last: JobMessage | undefined
     for (let next: string | undefined = id; next !== undefined && !seen.has(next);) {
       seen.add(next)
       const view: JobView.JobView | undefined = yield* JobView.find(wire, next)
-      if (view === undefined) return undefined
+      if (view === undefined) return last
       const { address, current }: JobView.JobView = view
-      const isBatch: boolean = current.envelope.progress.batch !== undefined
-      if (current.subject.state === "failed" && !isBatch) return current
-      next = isBatch
-        ? (yield* memberOf(wire, address, "failed")) ??
+      if (current.envelope.progress.batch !== undefined) {
+        next = (yield* memberOf(wire, address, "failed")) ??
           (yield* memberOf(wire, address, "cancelled"))
-        : blocking(current)
+        continue
+      }
+      // Somebody may have requeued it meanwhile.
+      if (isRecord(current.subject) && current.subject.state !== "succeeded") last = current
+      next = current.subject.state === "cancelled" ? blocking(current) : undefined
     }
-    return undefined
+    return last
   })

@@ -248,8 +248,8 @@ export const make = (
       if (state === "succeeded") {
         return yield* JobOutcome.fromMessage(result, { ...untyped, success: success(plan) })
       }
-      const cause = state === "failed" ? result : yield* FlowCause.find(wire, id)
-      if (cause === undefined) return yield* JobOutcome.fromMessage(result, untyped)
+      const found = state === "failed" ? undefined : yield* FlowCause.find(wire, id)
+      const cause = found ?? result
       const definition = definitions(plan).get(cause.envelope.name)
       return yield* JobOutcome.fromMessage(cause, definition ?? untyped)
     }),

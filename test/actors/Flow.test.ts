@@ -366,6 +366,22 @@ describe("a flow", () => {
       )
     }))
 
+  flowTest("names the job that was cancelled, and why", () =>
+    Effect.gen(function* () {
+      const { get, operate } = yield* Client.Client
+      const flow = Flow.job(Text, 1, { delay: "1 hour" }).pipe(
+        Flow.andThen(Short),
+        Flow.andThen(Text),
+      )
+      const handle = yield* Flow.enqueue(flow)
+      const parentOf = (id: string) => Effect.map(get(id), ({ parents }) => parents[0]?.id ?? "")
+      const first = yield* parentOf(yield* parentOf(handle.result))
+      yield* operate(first, Operation.cancel({ reason: "not today" }))
+      const error = yield* Effect.flip(Flow.await(flow, handle, { within }))
+      assert.ok(error._tag === "JobCancelled", String(error))
+      assert.deepEqual([error.id, error.reason], [first, "not today"])
+    }))
+
   flowTest("refuses bad input before anything is there", () =>
     Effect.gen(function* () {
       const untyped = (value: unknown) => value as never

@@ -1,6 +1,6 @@
 /**
- * A server in a process of its own that runs workflows. It dies as soon as the first element of a list
- * is being run, while others are still being stored.
+ * A server in a process of its own that runs workflows. CRASH_AT, as `<event>:<job name>`, kills it in
+ * the midst of telling of such an event.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,7 +13,7 @@ const env = (name: string): string => process.env[name] ?? ""
 const live = Server.layer({
   queues: { default: 5 },
   onEvent: (event) => {
-    if (event._tag === "AttemptStarted" && event.name === Element.name) {
+    if ("name" in event && `${event._tag}:${event.name}` === env("CRASH_AT")) {
       process.kill(process.pid, "SIGKILL")
     }
   },
