@@ -145,6 +145,8 @@ export const make = (
         }
         case "Each": {
           const { delay, ...options } = yield* optionsOf(plan.options)
+          if (!announced) yield* Retention.publish(wire, elementClass, elementRetention)
+          announced = true
           const parent = yield* one(plan.self, gate)
           const { message, to: { lane, queue } } = yield* prepare(
             plan.definition,
@@ -211,29 +213,8 @@ export const make = (
     return one
   }
 
-  const usesLists = (plan: Plan): boolean => {
-    switch (plan._tag) {
-      case "Each":
-        return true
-      case "Then":
-        return usesLists(plan.self)
-      case "All":
-        return Object.values(plan.parts).some(usesLists)
-      case "Share":
-        return usesLists(plan.self) || usesLists(plan.body)
-      case "OrElse":
-        return usesLists(plan.self) || usesLists(plan.that)
-      default:
-        return false
-    }
-  }
-
   return {
     enqueue: Effect.fnUntraced(function* (plan, options) {
-      if (!announced && usesLists(plan)) {
-        yield* Retention.publish(wire, elementClass, elementRetention)
-        announced = true
-      }
       let result: JobId = ""
       const each: Array<JobId> = []
       const batch = yield* batching.create(
