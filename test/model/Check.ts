@@ -105,6 +105,8 @@ export interface Verdict {
   readonly wrong: ReadonlyArray<readonly [id: string, text: string]>
   readonly arrows: ReadonlySet<History.Arrow>
   readonly stored: number
+  /** Messages that schedules of the server made of jobs that had moved on. */
+  readonly late: number
 }
 
 const finals: ReadonlyArray<JobState.FinalState> = ["succeeded", "failed", "cancelled"]
@@ -135,8 +137,10 @@ export const check: (
   const runsOf = Map.groupBy(runs, ({ id }) => id)
   const requeued = new Map<string, number>()
   let stored = 0
+  let late = 0
   for (const [id, messages] of history.jobs) {
     stored += messages.length
+    late += History.lateIn(messages)
     const own = runsOf.get(id) ?? []
     const mayBeNew = known.get(id)?.kind === "chosen" && (known.get(id)?.done.removed ?? 0) > 0
     const found = History.examine(messages, { runs: own, mayBeNew, endings })
@@ -236,7 +240,7 @@ export const check: (
     }),
     { concurrency: 16, discard: true },
   )
-  return { wrong, arrows, stored }
+  return { wrong, arrows, stored, late }
 })
 
 const countsOf = (messages: ReadonlyArray<Records.JobMessage>): string => {

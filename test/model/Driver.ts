@@ -26,7 +26,7 @@ const weights = {
   reschedule: 7,
   move: 7,
   remove: 4,
-  where: 2,
+  where: 1,
 }
 
 const payload = (random: Random): { steps: ReadonlyArray<Step>; millis: number } => ({

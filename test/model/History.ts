@@ -46,10 +46,11 @@ export const listen: (wire: Wire) => Effect.Effect<History, unknown, Scope.Scope
             const partition = Number(text.split(".")[2])
             history.heard.set(partition, (history.heard.get(partition) ?? 0) + 1)
             const subject = subjects.parse(text)
-            const envelope = Envelope.decode(Uint8Array.from(data))
+            const bytes = Uint8Array.from(data)
+            const envelope = Envelope.decode(bytes)
             if (subject === undefined || !Envelope.isEnvelope(envelope)) return
             const sequence = Number(headers?.get("Nats-Sequence"))
-            const stored = { subject: text, sequence, time: 0, data }
+            const stored = { subject: text, sequence, time: 0, data: bytes }
             const messages = history.jobs.get(subject.id) ?? []
             history.jobs.set(subject.id, messages)
             messages.push({ subject, stored, envelope, heard: performance.now() })
@@ -143,26 +144,37 @@ const wrongRelease = (
   return decision._tag !== "Release" || staged ? `was released to ${state} too early` : undefined
 }
 
+const schedules: ReadonlySet<string> = new Set(["later", "retry", "await"])
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, index) => byte === b[index])
+
 /**
- * Leaves out what a schedule of the server has made of a job that had ended: it fires on its own, also
- * at the very moment at which somebody takes its message away. The record counts, and the copy is
- * dropped by whoever meets it (W5).
+ * What a schedule of the server has made although its job had moved on: it fires by itself, also at the
+ * very moment at which somebody takes its message away. Its bytes are those of the schedule.
  */
+const isLate = (messages: ReadonlyArray<Stored>, index: number): boolean => {
+  const { stored, subject } = messages[index] as Stored
+  // On lane 0 lies what a server has given back as it was.
+  return subject.state === "ready" && subject.lane !== "0" &&
+    messages.slice(0, Math.max(0, index - 1)).some((before) =>
+      schedules.has(before.subject.state) && sameBytes(before.stored.data, stored.data)
+    )
+}
+
+/** Leaves out what came late of jobs that had ended: the record counts, and the copy is dropped (W5). */
 export const withoutLate = (messages: ReadonlyArray<Stored>): ReadonlyArray<Stored> => {
-  let record: Stored | undefined
-  return messages.filter((message) => {
-    const state = Records.stateOf(message)
-    if (JobState.isFinal(state)) record = message
-    if (record === undefined || state !== "enqueued") return true
-    const { after, claim } = message.envelope.progress
-    const isCopy = after === record.envelope.progress.after &&
-      message.envelope.created === record.envelope.created &&
-      claim?.sequence === record.envelope.progress.claim?.sequence
-    if (isCopy) return false
-    record = undefined
+  let ended = false
+  return messages.filter((message, index) => {
+    if (ended && isLate(messages, index)) return false
+    ended = JobState.isFinal(Records.stateOf(message))
     return true
   })
 }
+
+/** How many messages schedules of the server made of jobs that had moved on. */
+export const lateIn = (messages: ReadonlyArray<Stored>): number =>
+  messages.filter((_, index) => isLate(messages, index)).length
 
 /** Goes through the messages of one job. */
 export const examine = (
