@@ -1,0 +1,164 @@
+/**
+ * Every operation, killed after each of its writes. In one process, "killed" is a connection that dies
+ * with the n-th write, which is all that anybody else can see of a killed process; a few points, with
+ * CRASH_POINTS=processes all of them, are hit by SIGKILL in a process of its own.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import assert from "node:assert/strict"
+import process from "node:process"
+import { describe } from "node:test"
+import { effect, testServer } from "../harness.ts"
+import { compare } from "./crashTable.ts"
+import { type CrashWorld, crashWorld } from "./crashWorld.ts"
+import { type Killed, killed } from "./programs/crashOperations.ts"
+import { type Work, works } from "./programs/crashServers.ts"
+
+const mode = process.env["CRASH_POINTS"] ?? ""
+const only = new RegExp(process.env["ONLY"] ?? "")
+/** Operations at once, and points of each. */
+const [operationsAtOnce, pointsAtOnce] = [6, 4]
+
+/** Who is killed: by the number of writes that it lives to send; `undefined` lives on. */
+type Kill = (
+  writes: number | undefined,
+) => Effect.Effect<{ readonly writes: ReadonlyArray<string>; readonly took: number }, unknown>
+
+/** Points that a process is killed at, in a process of its own. */
+const inProcesses: ReadonlyArray<readonly [operation: string, after: string]> = [
+  ["cancel awaiting", "_finish enqueued"],
+  ["requeue failed", "parent enqueued"],
+  ["continue three", "child awaiting, staged"],
+  ["create batch", "batch releasing"],
+  ["end a parent", "parent succeeded"],
+  ["end the last member", "acknowledgement"],
+]
+
+describe("A process that is killed between two writes", () => {
+  const nats = testServer()
+
+  /** Has a client killed by `kill`. */
+  const clientKilled = <A>(
+    { copies = false, removes = [], setup }: Killed,
+    kill: (
+      world: CrashWorld,
+      ids: Readonly<Record<string, string>>,
+    ) => Effect.Effect<A, unknown, Scope.Scope>,
+  ) =>
+    Effect.scoped(Effect.gen(function* () {
+      const world = yield* crashWorld(nats)
+      yield* world.serve
+      const ids = yield* world.provide(setup("key"))
+      yield* world.mend
+      const done = yield* kill(world, ids)
+      yield* world.openGates
+      const took = yield* world.settled(Object.values(ids), {
+        anyRuns: copies,
+        removed: removes.map((one) => ids[one] ?? ""),
+      })
+      return { ...done, took }
+    }))
+
+  /** Has the first server of a world killed by `kill`; another one takes over. */
+  const serverKilled = <A>(
+    work: Work,
+    kill: (
+      world: CrashWorld,
+      settled: Effect.Effect<number, unknown>,
+    ) => Effect.Effect<A, unknown, Scope.Scope>,
+  ) =>
+    Effect.scoped(Effect.gen(function* () {
+      const world = yield* crashWorld(nats)
+      const ids = yield* work(world)
+      yield* world.openGates
+      const settled = world.settled(Object.values(ids), { anyRuns: true })
+      const done = yield* kill(world, settled)
+      yield* world.serve
+      return { ...done, took: yield* settled }
+    }))
+
+  const clientPoint = (operation: Killed): Kill => (writes) =>
+    clientKilled(
+      operation,
+      (world, ids) => world.runUntilKilled(operation.act(ids, "key"), { writes }),
+    )
+  const serverPoint = (work: Work): Kill => (writes) =>
+    serverKilled(work, (world, settled) => world.serveUntilKilled({ writes }, settled))
+
+  /** Has it killed after each of its writes; gives their names. */
+  const round = Effect.fnUntraced(function* (name: string, kill: Kill, isServer: boolean) {
+    const whole = yield* kill(undefined)
+    const points = whole.writes.map((_, index) => index + 1)
+    // What a server was given it must have given back.
+    if (isServer) points.unshift(0)
+    return yield* Effect.forEach(
+      // Of several writes of one name the first.
+      points.filter((point) =>
+        mode !== "" || point === 0 ||
+        whole.writes.indexOf(whole.writes[point - 1] ?? "") === point - 1
+      ),
+      (writes) =>
+        Effect.matchCause(kill(writes), {
+          onSuccess: ({ writes: made }) => made.at(-1) ?? "nothing",
+          onFailure: (cause) =>
+            assert.fail(`${name}, killed after ${whole.writes[writes - 1]} (${writes}): ${cause}`),
+        }),
+      { concurrency: pointsAtOnce },
+    )
+  })
+
+  /** Holds the names against the page. Where somebody was faster once, it is tried again. */
+  const matrix = Effect.fnUntraced(function* (name: string, kill: Kill, isServer: boolean) {
+    const hit = new Set<string>()
+    let unseen: ReadonlyArray<string> = []
+    for (let rounds = 0; rounds < 3; rounds++) {
+      for (const one of yield* round(name, kill, isServer)) hit.add(one)
+      unseen = compare(name, hit, isServer)
+      if (unseen.length === 0) return
+    }
+    assert.deepEqual(unseen, [], `${name}: documented, and never hit`)
+  })
+
+  const matrices = (what: string, operations: RegExp, isServer: boolean) =>
+    effect(what, () =>
+      Effect.forEach(
+        Object.keys(isServer ? works : killed)
+          .filter((name) => operations.test(name) && only.test(name)),
+        (name) =>
+          matrix(
+            name,
+            isServer ? serverPoint(works[name] as Work) : clientPoint(killed[name] as Killed),
+            isServer,
+          ),
+        { concurrency: operationsAtOnce, discard: true },
+      ), { timeout: 120_000 })
+
+  matrices("leaves a cancel that heals", /^cancel/, false)
+  matrices("leaves a requeue that heals", /^requeue/, false)
+  matrices("leaves a job that was moved or removed", /^(run|reschedule|move|remove)/, false)
+  matrices("leaves a continuation that heals", /^continue/, false)
+  matrices("leaves a batch, or nothing of it", /^(create|attach)/, false)
+  matrices("leaves one unique job", /unique/, false)
+  matrices("leaves what another server finishes", /./, true)
+
+  const inProcess = ([name, after]: readonly [string, string]) => {
+    const operation = killed[name]
+    return Effect.asVoid(
+      operation === undefined
+        ? serverKilled(works[name] as Work, (world) => world.kill({ AFTER: after }))
+        : clientKilled(operation, (world, ids) =>
+          world.kill({
+            OPERATION: name,
+            IDS: JSON.stringify(ids),
+            KEY: "key",
+            AFTER: after,
+          })),
+    )
+  }
+
+  effect(
+    "leaves the same when it is a process and the signal is SIGKILL",
+    () => Effect.forEach(inProcesses, inProcess, { concurrency: 3, discard: true }),
+    { timeout: 60_000 },
+  )
+})
