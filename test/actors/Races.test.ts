@@ -40,7 +40,7 @@ describe("a race", () => {
   const server = testServer()
 
   /** Two servers and two clients of their own; what handlers did, by job. */
-  const makeWorld = Effect.gen(function* () {
+  const makeWorld = Effect.fnUntraced(function* (slots: number) {
     const namespace = freshNamespace()
     const seen = new Map<JobId, Seen>()
     const ParentLive = Parent.toLayer(([how, millis]) =>
@@ -64,7 +64,7 @@ describe("a race", () => {
     )
     const handlers = Layer.merge(ParentLive, ChildLive)
     const nats = server.layer(namespace)
-    const options = { queues: { default: 32 } }
+    const options = { queues: { default: slots } }
     const servers: ReadonlyArray<TestServer> = [
       yield* serve(nats, handlers, options),
       yield* serve(server.layer(namespace), handlers, options),
@@ -109,7 +109,7 @@ describe("a race", () => {
     "between the end of a job and one that is to follow it leaves none stuck",
     () =>
       Effect.gen(function* () {
-        const { client, seen, settled, somewhere } = yield* makeWorld
+        const { client, seen, settled, somewhere } = yield* makeWorld(32)
         const figures = { released: 0, cancelled: 0, "created before the end": 0 }
         const started = performance.now()
         yield* many((index) =>
@@ -157,7 +157,7 @@ describe("a race", () => {
     "between the start of a job and its cancel gives it one outcome",
     () =>
       Effect.gen(function* () {
-        const { client, seen, settled, somewhere } = yield* makeWorld
+        const { client, seen, settled, somewhere } = yield* makeWorld(5)
         const figures = { "never begun": 0, interrupted: 0, "ended before": 0 }
         const started = performance.now()
         yield* many(() =>
@@ -199,7 +199,7 @@ describe("a race", () => {
     "between the end of a job and its requeue runs it once for each",
     () =>
       Effect.gen(function* () {
-        const { client, seen, servers, settled, somewhere } = yield* makeWorld
+        const { client, seen, servers, settled, somewhere } = yield* makeWorld(32)
         const figures = { requeues: 0, refused: 0 }
         const started = performance.now()
         yield* many(() =>
