@@ -156,10 +156,11 @@ const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
 const isLate = (messages: ReadonlyArray<Stored>, index: number): boolean => {
   const { stored, subject } = messages[index] as Stored
   // On lane 0 lies what a server has given back as it was.
-  return subject.state === "ready" && subject.lane !== "0" &&
-    messages.slice(0, Math.max(0, index - 1)).some((before) =>
-      schedules.has(before.subject.state) && sameBytes(before.stored.data, stored.data)
-    )
+  if (subject.state !== "ready" || subject.lane === "0") return false
+  const made = messages.slice(0, index).findLastIndex((before) =>
+    schedules.has(before.subject.state) && sameBytes(before.stored.data, stored.data)
+  )
+  return made >= 0 && made < index - 1
 }
 
 /** Leaves out what came late of jobs that had ended: the record counts, and the copy is dropped (W5). */
