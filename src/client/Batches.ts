@@ -41,6 +41,9 @@ const pageBytes = 8 * 1024 * 1024
 /** In the order in which members move on, so that who goes through them meets those that do. */
 const liveStates: ReadonlyArray<WireState> = ["await", "later", "retry", "ready", "part"]
 
+/** In the order in which most members wait. */
+const firstStates: ReadonlyArray<WireState> = ["ready", "later", "retry", "await", "part"]
+
 /** How often a cancelled batch is gone through for members that moved to and fro meanwhile. */
 const cancelRounds = 3
 
@@ -65,14 +68,6 @@ const stateOf = (view: JobView.JobView): BatchState.BatchState | undefined =>
 
 type Change = (state: BatchState.BatchState) => BatchState.BatchState | undefined
 
-/** What is found at a look. */
-export interface Looked {
-  /** Whether the batch is worth looking at again soon. */
-  readonly again: boolean
-  /** Whether so many members live that counting them took the server its time. */
-  readonly many: boolean
-}
-
 /** The engine's part of batches in a namespace. */
 export interface Batches {
   /** Stores a batch that is being built; in a group, as part of another one that is. */
@@ -91,8 +86,8 @@ export interface Batches {
   ) => Effect.Effect<BatchState.BatchState | undefined, NatsError>
   /** Sends all staged members on their way, those of nested batches too, and opens the batch. */
   readonly release: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
-  /** Ends a batch, if none of its members lives. */
-  readonly look: (batch: Subjects.Address) => Effect.Effect<Looked, NatsError>
+  /** Ends a batch, if none of its members lives. Gives whether it is worth looking again soon. */
+  readonly look: (batch: Subjects.Address) => Effect.Effect<boolean, NatsError>
   /** What a server does when the alarm of a batch has fired. */
   readonly tick: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
   /** Cancels what lives of a batch that was cancelled. */
@@ -323,20 +318,46 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
   const liveFilters = (batch: Subjects.Address) =>
     liveStates.map((state) => subjects.members(batch.partition, state, batch.id))
 
-  /** Whether one of few members lives: has no record that counts, and is no staged one left behind. */
-  const livesAny = Effect.fnUntraced(function* (batch: Subjects.Address) {
-    const found = yield* Effect.catchTag(
-      reader.newest(streamOf(batch.partition), liveFilters(batch)),
-      "Rejected",
-      // Many have come since they were counted.
-      (error) => error.status === 413 ? Effect.succeed(undefined) : Effect.fail(error),
+  /** Whether the job of a message lives: has no record that counts, and is not left behind staged. */
+  const livesStill = ({ subject }: Records.JobMessage) =>
+    Effect.map(
+      JobView.at(wire, subject),
+      (view) => view !== undefined && isLive(view) && !Records.isHidden(view.current),
     )
-    if (found === undefined) return true
-    for (const { subject } of Records.parse(subjects, found)) {
-      const view = yield* JobView.at(wire, subject)
-      if (view !== undefined && isLive(view) && !Records.isHidden(view.current)) return true
+
+  /**
+   * Whether one of the first members that are met lives. Costs the server a tenth of finding all of
+   * them, where they are many.
+   */
+  const livesFirst = Effect.fnUntraced(function* (batch: Subjects.Address) {
+    const stream = streamOf(batch.partition)
+    for (const state of firstStates) {
+      const filter = subjects.members(batch.partition, state, batch.id)
+      const first = yield* nextAtLeader(nats.connection, stream, filter, { seq: 1 })
+      const [message] = Records.parse(subjects, first === undefined ? [] : [first])
+      if (message !== undefined && (yield* livesStill(message))) return true
     }
     return false
+  })
+
+  /**
+   * All members that may live, read in one go, or how it failed: there are too many of them, or a
+   * replica has answered that lags behind the batch.
+   */
+  const mayLive = Effect.fnUntraced(function* (batch: Subjects.Address, newest: number) {
+    const filters = [...liveFilters(batch), subjects.job(batch)]
+    const found = yield* Effect.catchTag(
+      reader.newest(streamOf(batch.partition), filters),
+      "Rejected",
+      (error) => error.status === 413 ? Effect.succeed("many" as const) : Effect.fail(error),
+    )
+    if (found === "many") return found
+    if (replicated && !found.some(({ sequence }) => sequence >= newest)) return "behind" as const
+    const messages = found.filter(({ subject }) => subjects.parse(subject)?.id !== batch.id)
+    const members = Records.parse(subjects, messages)
+    // One that only a newer engine can read lives.
+    const isUnclear = members.length > verified || members.length < messages.length
+    return isUnclear ? "many" as const : members
   })
 
   const countOf = (batch: Subjects.Address, state: FinalState) =>
@@ -347,22 +368,27 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       1,
     )
 
-  const done: Looked = { again: false, many: false }
-
   const look: Batches["look"] = Effect.fnUntraced(function* (batch): Effect.fn.Return<
-    Looked,
+    boolean,
     NatsError
   > {
     while (true) {
       // What is seen here is the condition of the end: whoever adds to the batch changes it first.
       const view = yield* JobView.at(wire, batch)
-      if (view === undefined || !isLive(view)) return done
+      if (view === undefined || !isLive(view)) return false
       const state = stateOf(view)
       const now = clock.now()
-      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return done
-      const alive = yield* Peek.count(wire, streamOf(batch.partition), liveFilters(batch))
-      if (alive > verified) return { again: true, many: !Number.isFinite(alive) }
-      if (alive > 0 && (yield* livesAny(batch))) return done
+      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return false
+      // Whoever ends that one looks again.
+      if (yield* livesFirst(batch)) return false
+      const members = yield* mayLive(batch, view.newest)
+      if (members === "many") return true
+      if (members === "behind") {
+        yield* Effect.sleep("20 millis")
+        continue
+      }
+      const alive = yield* Effect.filter(members, livesStill, { concurrency: 16 })
+      if (alive.length > 0) return false
       if (view.current.subject.state !== "ready") {
         // From here on a message lies in the engine's queue, by which a server meets the end that
         // follows should we die.
@@ -390,7 +416,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       announceEnded(wire, [batch.id])
       yield* finish().finish(Moves.storedAs(wire, view, move, sequence, now))
       yield* Conditional.remove(wire, batch.partition, view.current.stored.sequence)
-      return done
+      return false
     }
   })
 

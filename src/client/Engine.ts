@@ -59,8 +59,9 @@ export const transitionOf = (
 const gatherMillis = 20
 /** Time between two looks at a batch of which many members live. */
 const againMillis = 200
-/** Counting thousands of members keeps the stream from other work: rest that many times as long. */
+/** A look at thousands of members keeps the stream from other work: rest that many times as long. */
 const restPerLook = 20
+const cheapMillis = 5
 const longestRestMillis = 1_000
 /** How long a batch is looked at after the last of its members ended here: copies are removed then. */
 const lingerMillis = 2_000
@@ -97,10 +98,14 @@ const make = Effect.gen(function* () {
       batch.again = false
       address ??= (yield* JobView.find(wire, id))?.address
       if (address === undefined) return
-      const [took, { again, many }] = yield* Effect.timed(batches.look(address))
-      if (!again || closing || performance.now() - batch.ended > lingerMillis) continue
-      const rest = many ? Duration.toMillis(took) * restPerLook : 0
-      yield* Effect.sleep(Math.min(longestRestMillis, Math.max(againMillis, rest)))
+      const [took, again] = yield* Effect.timed(batches.look(address))
+      const millis = Duration.toMillis(took)
+      const rest = closing || millis < cheapMillis
+        ? 0
+        : Math.min(longestRestMillis, millis * restPerLook)
+      const lingers = again && !closing && performance.now() - batch.ended <= lingerMillis
+      yield* Effect.sleep(lingers ? Math.max(againMillis, rest) : rest)
+      if (!lingers) continue
       batch.again = true
     } while (batch.again)
   })
