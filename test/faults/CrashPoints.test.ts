@@ -1,7 +1,8 @@
 /**
  * Every operation, killed after each of its writes. In one process, "killed" is a connection that dies
- * with the n-th write, which is all that anybody else can see of a killed process; a few points, with
- * CRASH_POINTS=processes all of them, are hit by SIGKILL in a process of its own.
+ * with a write, which is all that anybody else can see of a killed process; a few points are hit by
+ * SIGKILL in a process of its own. Of several writes of one name the first is taken, with
+ * CRASH_POINTS=all every one.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -11,17 +12,18 @@ import { describe } from "node:test"
 import { effect, testServer } from "../harness.ts"
 import { compare } from "./crashTable.ts"
 import { type CrashWorld, crashWorld } from "./crashWorld.ts"
+import type { DyingOptions } from "./dying.ts"
 import { type Killed, killed } from "./programs/crashOperations.ts"
 import { type Work, works } from "./programs/crashServers.ts"
 
 const mode = process.env["CRASH_POINTS"] ?? ""
 const only = new RegExp(process.env["ONLY"] ?? "")
 /** Operations at once, and points of each. */
-const [operationsAtOnce, pointsAtOnce] = [6, 4]
+const [operationsAtOnce, pointsAtOnce] = [4, 8]
 
-/** Who is killed: by the number of writes that it lives to send; `undefined` lives on. */
+/** Has somebody killed, or not. */
 type Kill = (
-  writes: number | undefined,
+  options: DyingOptions,
 ) => Effect.Effect<{ readonly writes: ReadonlyArray<string>; readonly took: number }, unknown>
 
 /** Points that a process is killed at, in a process of its own. */
@@ -77,34 +79,27 @@ describe("A process that is killed between two writes", () => {
       return { ...done, took: yield* settled }
     }))
 
-  const clientPoint = (operation: Killed): Kill => (writes) =>
+  const clientPoint = (operation: Killed): Kill => (options) =>
     clientKilled(
       operation,
-      (world, ids) => world.runUntilKilled(operation.act(ids, "key"), { writes }),
+      (world, ids) => world.runUntilKilled(operation.act(ids, "key"), options),
     )
-  const serverPoint = (work: Work): Kill => (writes) =>
-    serverKilled(work, (world, settled) => world.serveUntilKilled({ writes }, settled))
+  const serverPoint = (work: Work): Kill => (options) =>
+    serverKilled(work, (world, settled) => world.serveUntilKilled(options, settled))
 
-  /** Has it killed after each of its writes; gives their names. */
+  /** Has it killed at each of its points; gives the names of the writes after which it was. */
   const round = Effect.fnUntraced(function* (name: string, kill: Kill, isServer: boolean) {
-    const whole = yield* kill(undefined)
-    const points = whole.writes.map((_, index) => index + 1)
+    const whole = yield* kill({})
+    const points: Array<DyingOptions> = mode === ""
+      ? [...new Set(whole.writes)].map((write) => ({ after: (one) => one === write }))
+      : whole.writes.map((_, index) => ({ writes: index + 1 }))
     // What a server was given it must have given back.
-    if (isServer) points.unshift(0)
-    return yield* Effect.forEach(
-      // Of several writes of one name the first.
-      points.filter((point) =>
-        mode !== "" || point === 0 ||
-        whole.writes.indexOf(whole.writes[point - 1] ?? "") === point - 1
-      ),
-      (writes) =>
-        Effect.matchCause(kill(writes), {
-          onSuccess: ({ writes: made }) => made.at(-1) ?? "nothing",
-          onFailure: (cause) =>
-            assert.fail(`${name}, killed after ${whole.writes[writes - 1]} (${writes}): ${cause}`),
-        }),
-      { concurrency: pointsAtOnce },
-    )
+    if (isServer) points.unshift({ writes: 0 })
+    return yield* Effect.forEach(points, (point, index) =>
+      Effect.matchCause(kill(point), {
+        onSuccess: ({ writes }) => writes.at(-1) ?? "nothing",
+        onFailure: (cause) => assert.fail(`${name}, point ${index} of ${whole.writes}: ${cause}`),
+      }), { concurrency: pointsAtOnce })
   })
 
   /** Holds the names against the page. Where somebody was faster once, it is tried again. */

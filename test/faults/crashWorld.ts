@@ -210,7 +210,7 @@ export const crashWorld = (
         // What fails once it is dying fails in a process that is gone.
         if (exit?._tag === "Failure" && !one.isDying()) yield* exit
         const isDone = exit?._tag === "Success"
-        if (isDone && options.writes === undefined) yield* Scope.close(scope, Exit.void)
+        if (isDone && !one.isDying()) yield* Scope.close(scope, Exit.void)
         else {
           yield* Effect.forkDetach(Fiber.interrupt(fiber))
           yield* bury(scope)
