@@ -68,6 +68,14 @@ const stateOf = (view: JobView.JobView): BatchState.BatchState | undefined =>
 
 type Change = (state: BatchState.BatchState) => BatchState.BatchState | undefined
 
+/** What is found at a look. */
+export interface Looked {
+  /** Whether the batch is worth looking at again soon. */
+  readonly again: boolean
+  /** Members of a batch that hasn't ended: the more, the more a look costs. */
+  readonly total: number
+}
+
 /** The engine's part of batches in a namespace. */
 export interface Batches {
   /** Stores a batch that is being built; in a group, as part of another one that is. */
@@ -86,8 +94,8 @@ export interface Batches {
   ) => Effect.Effect<BatchState.BatchState | undefined, NatsError>
   /** Sends all staged members on their way, those of nested batches too, and opens the batch. */
   readonly release: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
-  /** Ends a batch, if none of its members lives. Gives whether it is worth looking again soon. */
-  readonly look: (batch: Subjects.Address) => Effect.Effect<boolean, NatsError>
+  /** Ends a batch, if none of its members lives. */
+  readonly look: (batch: Subjects.Address) => Effect.Effect<Looked, NatsError>
   /** What a server does when the alarm of a batch has fired. */
   readonly tick: (batch: Subjects.Address) => Effect.Effect<void, NatsError>
   /** Cancels what lives of a batch that was cancelled. */
@@ -368,27 +376,30 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       1,
     )
 
+  const over: Looked = { again: false, total: 0 }
+
   const look: Batches["look"] = Effect.fnUntraced(function* (batch): Effect.fn.Return<
-    boolean,
+    Looked,
     NatsError
   > {
     while (true) {
       // What is seen here is the condition of the end: whoever adds to the batch changes it first.
       const view = yield* JobView.at(wire, batch)
-      if (view === undefined || !isLive(view)) return false
+      if (view === undefined || !isLive(view)) return over
       const state = stateOf(view)
       const now = clock.now()
-      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return false
+      if (state === undefined || state.phase !== "open" || state.heldUntil > now) return over
+      const { total } = state
       // Whoever ends that one looks again.
-      if (yield* livesFirst(batch)) return false
+      if (yield* livesFirst(batch)) return { again: false, total }
       const members = yield* mayLive(batch, view.newest)
-      if (members === "many") return true
+      if (members === "many") return { again: true, total }
       if (members === "behind") {
         yield* Effect.sleep("20 millis")
         continue
       }
       const alive = yield* Effect.filter(members, livesStill, { concurrency: 16 })
-      if (alive.length > 0) return false
+      if (alive.length > 0) return { again: false, total }
       if (view.current.subject.state !== "ready") {
         // From here on a message lies in the engine's queue, by which a server meets the end that
         // follows should we die.
@@ -416,7 +427,7 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
       announceEnded(wire, [batch.id])
       yield* finish().finish(Moves.storedAs(wire, view, move, sequence, now))
       yield* Conditional.remove(wire, batch.partition, view.current.stored.sequence)
-      return false
+      return over
     }
   })
 

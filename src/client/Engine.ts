@@ -61,8 +61,9 @@ const gatherMillis = 20
 const againMillis = 200
 /** A look at thousands of members keeps the stream from other work: rest that many times as long. */
 const restPerLook = 20
-const cheapMillis = 5
-const longestRestMillis = 1_000
+const longestRestMillis = 500
+/** What took long because the machine is busy is no reason to rest long: few members cost little. */
+const membersPerMilli = 200
 /** How long a batch is looked at after the last of its members ended here: copies are removed then. */
 const lingerMillis = 2_000
 /** How long a process that stops goes on looking at batches whose members ended there. */
@@ -98,11 +99,9 @@ const make = Effect.gen(function* () {
       batch.again = false
       address ??= (yield* JobView.find(wire, id))?.address
       if (address === undefined) return
-      const [took, again] = yield* Effect.timed(batches.look(address))
-      const millis = Duration.toMillis(took)
-      const rest = closing || millis < cheapMillis
-        ? 0
-        : Math.min(longestRestMillis, millis * restPerLook)
+      const [took, { again, total }] = yield* Effect.timed(batches.look(address))
+      const longest = Math.min(longestRestMillis, total / membersPerMilli)
+      const rest = closing ? 0 : Math.min(longest, Duration.toMillis(took) * restPerLook)
       const lingers = again && !closing && performance.now() - batch.ended <= lingerMillis
       yield* Effect.sleep(lingers ? Math.max(againMillis, rest) : rest)
       if (!lingers) continue
