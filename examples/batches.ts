@@ -14,7 +14,7 @@ const Import = Job.make("import", {
   payload: Schema.Struct({ batch: Schema.String, file: Schema.String }),
 })
 const Part = Job.make("part", { payload: Schema.String, retry: Retry.none })
-const Report = Job.make("report", { payload: Schema.String })
+const Report = Job.make("report", { payload: Schema.String, success: Schema.String })
 
 let isBroken = true
 
@@ -25,7 +25,7 @@ const handlers = Layer.mergeAll(
   Part.toLayer((part) =>
     part === "b.csv/2" && isBroken ? Effect.die(new Error("a bad line")) : Effect.void
   ),
-  Report.toLayer((text) => Effect.sync(() => console.log("report:", text))),
+  Report.toLayer((text) => Effect.succeed(`report: ${text}`)),
 )
 
 const Live = Server.layer({ queues: { default: 20 } }).pipe(
@@ -44,21 +44,21 @@ const program = Effect.gen(function* () {
   )
   const failed = yield* Report.enqueueAfter(batch, "something failed", { on: "failed" })
   show(yield* Batch.await(batch, { within: "1 minute" }))
-  yield* Report.await(failed)
+  console.log(yield* Report.await(failed))
 
   isBroken = false
   const client = yield* Client.Client
   yield* client.operateWhere({ state: "failed", group: batch }, Operation.requeue())
   show(yield* Batch.await(batch, { within: "1 minute" }))
 
-  // When the building fails, no member was ever there.
-  const half = yield* Effect.exit(Batch.create({}, (batch) =>
-    Effect.andThen(
-      batch.addMany(Part, ["x", "y", "z"]),
-      Effect.fail("changed my mind"),
-    )))
-  const { total } = yield* client.counts()
-  console.log(`${half._tag}; waiting: ${total.enqueued + total.awaiting + total.processing}`)
+  // When the building fails, nothing of it was ever there.
+  let id = ""
+  const half = yield* Effect.exit(Batch.create({}, (batch) => {
+    id = batch.id
+    return Effect.andThen(batch.addMany(Part, ["x", "y", "z"]), Effect.fail("changed my mind"))
+  }))
+  const gone = yield* Effect.flip(Batch.get(id))
+  console.log(`${half._tag}: ${gone._tag}`)
 })
 
 await Effect.runPromise(Effect.provide(program, Live))

@@ -15,7 +15,7 @@ describe("the example of batches", () => {
         "import: completed, 5 of 6 members succeeded",
         "report: something failed",
         "import: succeeded, 6 of 6 members succeeded",
-        "Failure; waiting: 0",
+        "Failure: JobNotFound",
       ])
     }))
 })
