@@ -563,6 +563,12 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
             const alive = state === "ready" ? yield* Lists.onlyCurrent(wire, page) : page
             const moved = yield* moveAll(alive, cancel)
             announce(moved)
+            // Whoever requeued one of them may have died before deleting its record of then.
+            yield* Effect.forEach(
+              moved.map(({ member }) => member.envelope.progress.after).filter((old) => old > 0),
+              (old) => Conditional.remove(wire, batch.partition, old),
+              { concurrency: 64, discard: true },
+            )
             if (state !== "ready") return
             const superseded = moved.map(({ member }) => member.stored.sequence)
             Conditional.announceVoid(wire, batch.partition, superseded)

@@ -405,6 +405,12 @@ const runRange = Effect.fnUntraced(function* (
         { concurrency, discard: true },
       )
       yield* finishAll(context, partition, moved.map(endedBy))
+      // Whoever requeued some of them may have died before deleting their records of then.
+      yield* Effect.forEach(
+        moved.map(({ message }) => message.envelope.progress.after).filter((after) => after > 0),
+        (after) => Conditional.remove(wire, partition, after),
+        { concurrency, discard: true },
+      )
     }
     for (const one of moved) changed(one)
     return lost
