@@ -234,9 +234,9 @@ export const wrongRuns = (
 ): ReadonlyArray<string> => {
   const messages = withoutLate(all)
   // Beside one that came late the job may run twice; one of the two outcomes counts.
-  const late = all.find((_, index) => isLate(all, index))?.heard ?? Infinity
+  const copied = all.find((_, index) => isLate(all, index))?.heard ?? Infinity
   return runs.flatMap(({ attempt, began, server }) => {
-    if (late < began) return []
+    if (copied < began) return []
     const next = messages.findIndex(({ heard }) => heard >= began)
     const last = messages.at(next < 0 ? -1 : next - 1)
     const after = messages[next]
