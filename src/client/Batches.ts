@@ -13,6 +13,7 @@ import * as Envelope from "../core/Envelope.ts"
 import type { FinalState, WireState } from "../core/JobState.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Waits from "../core/Waits.ts"
+import * as Api from "../nats/Api.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
@@ -43,6 +44,9 @@ const liveStates: ReadonlyArray<WireState> = ["await", "later", "retry", "ready"
 
 /** In the order in which most members wait. */
 const firstStates: ReadonlyArray<WireState> = ["ready", "later", "retry", "await", "part"]
+
+/** Fewer superseded messages are deleted one by one: a purge makes the stream stand still. */
+const worthPurging = 200
 
 /** How often a cancelled batch is gone through for members that moved to and fro meanwhile. */
 const cancelRounds = 3
@@ -537,6 +541,37 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
     yield* update(batch, (state) => state)
   })
 
+  /**
+   * Removes the ready messages of members of one page, all that lie there before them included: they
+   * were read before, and are superseded too.
+   */
+  const removeSuperseded = Effect.fnUntraced(function* (
+    batch: Subjects.Address,
+    moved: ReadonlyArray<Moved>,
+  ) {
+    const places = new Map<string, Array<number>>()
+    for (const { member: { stored } } of moved) {
+      const place = `${stored.subject.slice(0, stored.subject.lastIndexOf("."))}.*`
+      const sequences = places.get(place)
+      if (sequences === undefined) places.set(place, [stored.sequence])
+      else sequences.push(stored.sequence)
+    }
+    for (const [filter, sequences] of places) {
+      if (sequences.length >= worthPurging) {
+        const seq = Math.max(...sequences) + 1
+        const operation = `purging ${filter} below ${seq}`
+        const request = `STREAM.PURGE.${streamOf(batch.partition)}`
+        yield* Api.call(nats.connection, request, { filter, seq }, operation)
+        continue
+      }
+      yield* Effect.forEach(
+        sequences,
+        (sequence) => Conditional.remove(wire, batch.partition, sequence),
+        { concurrency: 64, discard: true },
+      )
+    }
+  })
+
   const cancelMembers: Batches["cancelMembers"] = Effect.fnUntraced(function* (record) {
     const batch: Subjects.Address = record.subject
     const reason = `its batch ${batch.id} was cancelled`
@@ -570,13 +605,12 @@ export const make = (wire: Wire, patience: number, { finish, memberEnded }: Arou
               { concurrency: 64, discard: true },
             )
             if (state !== "ready") return
-            const superseded = moved.map(({ member }) => member.stored.sequence)
-            Conditional.announceVoid(wire, batch.partition, superseded)
-            yield* Effect.forEach(
-              superseded,
-              (sequence) => Conditional.remove(wire, batch.partition, sequence),
-              { concurrency: 64, discard: true },
+            Conditional.announceVoid(
+              wire,
+              batch.partition,
+              moved.map(({ member }) => member.stored.sequence),
             )
+            yield* removeSuperseded(batch, moved)
           }),
         )
       }
