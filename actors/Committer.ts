@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
+import * as Bytes from "../src/core/Bytes.ts"
 import type { FinalState } from "../src/core/JobState.ts"
 import { releaseClaim } from "../src/nats/Claims.ts"
 import { Code } from "../src/nats/errors.ts"
@@ -95,7 +96,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
           // An earlier try of this very transition, whose answer got lost, perhaps with a committer.
           const own = newest !== undefined &&
             newest.subject === delivery.transition?.subject &&
-            sameBytes(newest.data, delivery.transition.payload)
+            Bytes.same(newest.data, delivery.transition.payload)
           return Effect.sync(() => own ? stored(delivery, newest.sequence) : lost(delivery))
         }),
       )
@@ -186,6 +187,3 @@ export const start = (pool: Pool): ChildSpec.Start =>
     // While one round is on its way, the next is made up.
     return Effect.all([Effect.forever(round), Effect.forever(round)], { concurrency: 2 })
   })
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, index) => byte === b[index])

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Transition from "../src/client/Transition.ts"
+import * as Bytes from "../src/core/Bytes.ts"
 import { placeOf } from "../src/core/Envelope.ts"
 import * as Conditional from "../src/nats/Conditional.ts"
 import * as Records from "../src/nats/Records.ts"
@@ -47,12 +48,23 @@ const keyOf = ({ group, id }: Subjects.Address): string => `${group}.${id}`
 /** A message of a job, whether this engine can read what it says or not. */
 type Found = Pick<Records.JobMessage, "stored" | "subject">
 
+/**
+ * Whether a message that waits for its time has taken the place of this delivery's. A schedule that is
+ * replaced in the moment in which it fires may fire all the same, after its replacement was stored.
+ * Where that still lies in the future the job runs then, so nothing is lost by dropping what came.
+ */
+const isReplaced = (delivery: Delivery, { stored, subject }: Found, now: number): boolean => {
+  if (subject.state !== "later" && subject.state !== "retry") return false
+  // The schedule that has just fired, and is on its way out, says the same.
+  return (stored.due ?? 0) > now && !Bytes.same(stored.data, delivery.message.data)
+}
+
 /** Whether the job has moved on since this delivery's message was stored. */
-const isStale = (delivery: Delivery, messages: ReadonlyArray<Found>): boolean =>
-  messages.some(({ stored, subject }) =>
-    Records.isRecord(subject)
-      ? stored.sequence > delivery.envelope.progress.after
-      : stored.sequence > delivery.message.sequence
+const isStale = (delivery: Delivery, messages: ReadonlyArray<Found>, now: number): boolean =>
+  messages.some((found) =>
+    Records.isRecord(found.subject)
+      ? found.stored.sequence > delivery.envelope.progress.after
+      : found.stored.sequence > delivery.message.sequence || isReplaced(delivery, found, now)
   )
 
 const patiently = Schedule.spaced("200 millis")
@@ -167,11 +179,12 @@ const screenSome: (
     else list.push({ stored, subject })
   }
   yield* removeOld(wire, deliveries, byJob)
+  const now = clock.now()
   const cancelled = found.map(({ subject }) => subjects.parse(subject)?.id)
     .filter((id) => id !== undefined && batches.has(id))
   for (const delivery of deliveries) {
     const messages = byJob.get(keyOf(delivery.subject))
-    if (messages !== undefined && isStale(delivery, messages)) drop(delivery)
+    if (messages !== undefined && isStale(delivery, messages, now)) drop(delivery)
     else if (cancelled.includes(delivery.subject.group)) cancel(delivery)
     else pass(delivery)
   }

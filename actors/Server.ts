@@ -207,7 +207,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     intensity: 20,
     period: "1 minute",
     stopOrder: "concurrent",
-    children: [...resolved.pools, enginePool].map((pool) =>
+    children: [enginePool, ...resolved.pools].map((pool) =>
       QueueSupervisor.childSpec(
         {
           ...pool,

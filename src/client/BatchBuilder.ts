@@ -235,9 +235,20 @@ export const make = (
     batch: Subjects.Address,
     retention: string | undefined,
     closed: () => string | undefined,
+    outer: ReadonlyArray<JobId> = batch.group === Subjects.noGroup ? [] : [batch.group],
   ): Counted => {
     const { id, partition } = batch
     let total = 0
+    const around: ReadonlyArray<JobId> = [id, ...outer]
+    /** A member can't wait for the end of what ends with it. */
+    const outside = (parents: JobId | ReadonlyArray<JobId>): InvalidOptions | undefined => {
+      const own = around.find((batch) => [parents].flat().includes(batch))
+      return own === undefined ? undefined : new InvalidOptions({
+        field: "parents",
+        value: show(own),
+        reason: "a member can't follow the batch that it is part of: both would wait for ever",
+      })
+    }
     const place = (field: string): Prepare.Place => ({
       partition,
       field,
@@ -291,7 +302,7 @@ export const make = (
       }),
       addAfter: Effect.fnUntraced(function* (parents, definition, payload, options = {}) {
         yield* open
-        const waits = Continuations.waitsOf(parents, options, payload)
+        const waits = outside(parents) ?? Continuations.waitsOf(parents, options, payload)
         if (waits instanceof InvalidOptions) return yield* waits
         const rest = Continuations.withoutFollowing(options)
         const prepared = yield* prepare(definition, payload, rest, place("payload"))
@@ -317,7 +328,7 @@ export const make = (
         const inner = { partition, group: id, id: writer.newIdIn(partition) }
         const class_ = resolved.retention ?? retention
         yield* batches.create(inner, { description: resolved.description }, class_)
-        const builder = builderOf(inner, class_, closed)
+        const builder = builderOf(inner, class_, closed, around)
         yield* build(builder).pipe(
           // Whoever goes on without it doesn't have half of it.
           Effect.onError(() => Effect.ignore(batches.giveUp(inner, 0))),

@@ -62,9 +62,8 @@ export const moveOf = (
       return Moves.ready(subjects, message, { ...progress, since: now })
     case "reschedule": {
       const due = operation.at ?? now + (operation.delay ?? 0)
-      return subject.state === "retry"
-        ? Moves.later(subjects, message, progress, due, "retry")
-        : Moves.later(subjects, message, { ...progress, since: Math.ceil(due) }, due)
+      const state = subject.state === "retry" ? "retry" : "later"
+      return Moves.later(subjects, message, { ...progress, since: Math.ceil(due) }, due, state)
     }
     case "move": {
       const place = placeAfter(envelope, operation)

@@ -2,6 +2,7 @@
  * One conditional write, as an effect: how everybody but a server's committer moves a job on (W1).
  */
 import * as Effect from "effect/Effect"
+import * as Bytes from "../core/Bytes.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Api from "./Api.ts"
 import { Code, type NatsError, Rejected, Unavailable } from "./errors.ts"
@@ -13,9 +14,6 @@ import type { Wire } from "./Wire.ts"
 /** Header lines by which a publish removes the schedule that it supersedes, in one write (W3). */
 export const supersedeLines = (subject: string): string =>
   `Nats-Schedule-Next: purge\r\nNats-Scheduler: ${subject}\r\n`
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, index) => byte === b[index])
 
 /** What an answer to a publish means that neither stored it nor found a conflict. */
 export const failureOf = (
@@ -67,7 +65,7 @@ const ownSequence = (
   Effect.map(
     newestAtLeader(nats.connection, jobsStream(subjects.namespace, partition), filter),
     (newest) =>
-      newest !== undefined && newest.subject === subject && sameBytes(newest.data, payload)
+      newest !== undefined && newest.subject === subject && Bytes.same(newest.data, payload)
         ? newest.sequence
         : undefined,
   )
