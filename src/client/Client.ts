@@ -20,41 +20,36 @@ import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
 import type { Nats } from "../nats/Nats.ts"
 import * as Records from "../nats/Records.ts"
-import * as Subjects from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
+import * as Awaiting from "./Awaiting.ts"
 import * as BatchBuilder from "./BatchBuilder.ts"
 import * as BatchRecord from "./BatchRecord.ts"
-import * as Continuations from "./Continuations.ts"
-import { type Following, followingKeys } from "./Continuations.ts"
-import { Engine, layer as engineLayer, transitionOf } from "./Engine.ts"
-import * as Operate from "./Operate.ts"
-import * as OperateMany from "./OperateMany.ts"
-import { type Answer, type Expected, expectedKeys, type Operation } from "./Operation.ts"
-import * as Prepare from "./Prepare.ts"
-import * as Awaiting from "./Awaiting.ts"
-import * as ChosenId from "./ChosenId.ts"
+import type { Following } from "./Continuations.ts"
 import {
   type Definition,
   enqueueOptionKeys,
   type EnqueueOptions,
-  jobOptionKeys,
   type JobOptions,
-  type Route,
-  route,
 } from "./Definition.ts"
+import { Engine, layer as engineLayer } from "./Engine.ts"
+import * as EnqueueAfter from "./EnqueueAfter.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
-import * as Inspect from "./Inspect.ts"
-import type { NewJob, Submitted } from "./Existing.ts"
+import type { Submitted } from "./Existing.ts"
 import * as FlowCompiler from "./FlowCompiler.ts"
 import type * as FlowPlan from "./FlowPlan.ts"
+import * as Inspect from "./Inspect.ts"
 import * as Interception from "./Interception.ts"
 import type { JobFilter } from "./JobFilter.ts"
 import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import type * as Journal from "./Journal.ts"
 import * as JournalReader from "./JournalReader.ts"
+import * as Operate from "./Operate.ts"
+import * as OperateMany from "./OperateMany.ts"
+import { type Answer, type Expected, expectedKeys, type Operation } from "./Operation.ts"
+import * as Prepare from "./Prepare.ts"
 import { findRunning } from "./Running.ts"
-import * as Unique from "./Unique.ts"
+import * as Store from "./Store.ts"
 import * as Writer from "./Writer.ts"
 
 export type * from "./Inspect.ts"
@@ -234,16 +229,6 @@ export const Client: Context.Service<Client, Client> = Context.Service<Client>(
 const scheduleKeys: ReadonlyArray<string> = [...enqueueOptionKeys, "delay", "at"]
 const executeKeys: ReadonlyArray<string> = [...enqueueOptionKeys, "within"]
 
-/** What a call wants beside storing its job. */
-interface Call {
-  /** Its options, of which middleware doesn't see the job's identity. */
-  readonly options: EnqueueOptions | undefined
-  /** Run before the job is published. */
-  readonly before?: ((id: JobId) => Effect.Effect<void>) | undefined
-  /** Told whether the job is new. */
-  readonly tell?: ((submitted: Submitted) => void) | undefined
-}
-
 /** Milliseconds of a time to wait; `undefined` for as long as it takes. */
 const withinOf = (
   options: AwaitOptions | undefined,
@@ -255,154 +240,15 @@ const withinOf = (
   return within instanceof InvalidOptions ? Effect.fail(within) : Effect.succeed(within)
 }
 
-const hasIdentity = (definition: Definition, options: EnqueueOptions | undefined): boolean =>
-  definition.unique !== undefined ||
-  (options !== undefined && (options.id !== undefined || options.unique !== undefined ||
-    options.onConflict !== undefined))
-
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
-  const { publisher, subjects } = wire
+  const { subjects } = wire
   const writer = Writer.make(wire, yield* Writer.Patience)
   const awaiting = yield* Awaiting.make(wire)
   const interception = yield* Interception.Interception
-
-  /** Stores a job whose id the caller chose, or that is unique. */
-  const storeIdentified = Effect.fnUntraced(function* (
-    definition: Definition,
-    payload: unknown,
-    to: Route,
-    message: Uint8Array,
-    due: number | undefined,
-    { before, options, tell }: Call,
-  ): Effect.fn.Return<JobId, Writer.EnqueueError> {
-    const chosen = ChosenId.requestOf(options, definition)
-    if (chosen instanceof InvalidOptions) return yield* chosen
-    const job: NewJob = {
-      route: to,
-      message,
-      due,
-      publication: (id, message) => writer.publication(id, to, message, due),
-    }
-    const ready = writer.knowsQueue(to.queue) ? Effect.void : writer.ensureQueue(to.queue)
-    let submitted: Submitted
-    if (chosen !== undefined) {
-      yield* ready
-      submitted = yield* ChosenId.submit(wire, chosen, job, writer.patience)
-    } else {
-      const request = yield* Unique.requestOf(wire, definition, options?.unique, payload)
-      yield* ready
-      const id = writer.newIdIn(request.key.partition)
-      if (before !== undefined) yield* before(id)
-      submitted = yield* Unique.submit(wire, request, id, job, writer.patience)
-    }
-    const { created, id } = submitted
-    if (created && interception.isWatched(definition)) {
-      interception.notify(Interception.created(id, definition, to.queue, due), definition)
-    }
-    tell?.(submitted)
-    return id
-  })
-
-  const storeNow = (
-    definition: Definition,
-    payload: unknown,
-    options: JobOptions | undefined,
-    timing: Writer.Timing | undefined,
-    context: Interception.JobContext | undefined,
-    call: Call,
-  ): Effect.Effect<JobId, Writer.EnqueueError> => {
-    const to = route(definition, options, context)
-    if (to instanceof InvalidOptions) return Effect.fail(to)
-    const due = timing === undefined ? undefined : writer.dueOf(timing, to.deadline)
-    if (due instanceof InvalidOptions) return Effect.fail(due)
-    return Effect.flatMapEager(
-      writer.encode(definition, to.template, payload, "payload", Writer.sinceOf(to, due)),
-      (message): Effect.Effect<JobId, Writer.EnqueueError> => {
-        if (hasIdentity(definition, call.options)) {
-          return storeIdentified(definition, payload, to, message, due, call)
-        }
-        const { before, tell } = call
-        const id = writer.newId()
-        const stored = Effect.callback<JobId, NatsError>((resume) => {
-          publisher.publish(writer.publication(id, to, message, due), (ack) => {
-            const failure = Writer.failureOf(ack)
-            if (failure === undefined && interception.isWatched(definition)) {
-              interception.notify(Interception.created(id, definition, to.queue, due), definition)
-            }
-            if (failure === undefined) tell?.({ id, created: true })
-            resume(failure === undefined ? Effect.succeed(id) : Effect.fail(failure))
-          })
-        })
-        const announced = before === undefined ? stored : Effect.andThen(before(id), stored)
-        return writer.knowsQueue(to.queue)
-          ? announced
-          : Effect.andThen(writer.ensureQueue(to.queue), announced)
-      },
-    )
-  }
-
-  /** Through the middleware, if there is any; what it has changed is checked like a caller's word. */
-  const store = (
-    definition: Definition,
-    payload: unknown,
-    options: EnqueueOptions | undefined,
-    timing: Writer.Timing | undefined,
-    more: Omit<Call, "options"> = {},
-  ): Effect.Effect<JobId, Writer.EnqueueError> =>
-    Effect.withFiber((fiber) => {
-      const call: Call = { ...more, options }
-      if (!interception.isAround(definition)) {
-        const context = Interception.withTrace(undefined, fiber)
-        return storeNow(definition, payload, options, timing, context, call)
-      }
-      const request = Interception.requestOf(definition, payload, { ...options, ...timing })
-      return interception.enqueue(definition, request, "payload", (changed) =>
-        Effect.withFiber((fiber) => {
-          const context = Interception.checkedContext(changed, fiber)
-          return context instanceof InvalidOptions ? Effect.fail(context) : storeNow(
-            definition,
-            changed.payload,
-            changed.options,
-            changed.options,
-            context,
-            call,
-          )
-        }), true)
-    })
-
+  const store = Store.make(wire, writer, interception)
   const engine = yield* Engine
   const prepare = Prepare.make(wire, writer, interception)
-
-  const enqueueAfter: Client["enqueueAfter"] = Effect.fnUntraced(
-    function* (definition, parents, payload, options = {}) {
-      const unknown = checkKeys("options", options, [...jobOptionKeys, ...followingKeys])
-      if (unknown !== undefined) return yield* unknown
-      const waits = Continuations.waitsOf(parents, options, payload)
-      if (waits instanceof InvalidOptions) return yield* waits
-      yield* writer.ensureQueue(Subjects.engineQueue)
-      // Beside the first of its parents: in its stream its end and the child's release are ordered.
-      const partition = Subjects.addressOf(waits.parents[0]?.id ?? "", wire.partitions).partition
-      const rest = Continuations.withoutFollowing(options)
-      const what = "a continuation"
-      const { id, message, to } = yield* prepare(definition, payload, rest, {
-        partition,
-        field: "payload",
-        what,
-      })
-      const address = { partition, group: Subjects.noGroup, id }
-      const child = { address, queue: to.queue, lane: to.lane, message, waits }
-      const move = yield* Continuations.store(wire, child, writer.patience)
-      if (interception.isWatched(definition)) {
-        const { name } = definition
-        const { queue } = to
-        interception.notify({ id, name, to: "awaiting", queue }, definition)
-        const next = move === undefined ? undefined : transitionOf({ id, name, queue }, move)
-        if (next !== undefined) interception.notify(next, definition)
-      }
-      return id
-    },
-  )
 
   const operating: Operate.Context = {
     wire,
@@ -505,7 +351,7 @@ const make = Effect.gen(function* () {
     submit,
     schedule,
     enqueueMany: EnqueueMany.make(wire, writer, interception),
-    enqueueAfter,
+    enqueueAfter: EnqueueAfter.make(wire, writer, interception, prepare),
     operate,
     ...OperateMany.make(operating, awaiting),
     flows: {
