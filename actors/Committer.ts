@@ -11,7 +11,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import * as Bytes from "../src/core/Bytes.ts"
-import type { FinalState } from "../src/core/JobState.ts"
+import { finalStates } from "../src/core/JobState.ts"
 import { releaseClaim } from "../src/nats/Claims.ts"
 import { Code } from "../src/nats/errors.ts"
 import type { Ack } from "../src/nats/Publisher.ts"
@@ -26,7 +26,7 @@ import type { Pool } from "./Pool.ts"
 const roundSize = 1_024
 const againAfter = "500 millis"
 /** Kinds of transitions that end a job. */
-const finals: ReadonlySet<string> = new Set<FinalState>(["succeeded", "failed", "cancelled"])
+const finals: ReadonlySet<string> = new Set(finalStates)
 /** Codes of a refusal for size: by the client before it sends, and by the stream. */
 const tooLarge: ReadonlySet<number> = new Set([0, Code.messageTooLarge])
 

@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Transition from "../src/client/Transition.ts"
 import * as Bytes from "../src/core/Bytes.ts"
 import { placeOf } from "../src/core/Envelope.ts"
+import { finalStates } from "../src/core/JobState.ts"
 import * as Conditional from "../src/nats/Conditional.ts"
 import * as Records from "../src/nats/Records.ts"
 import { sequenceAtLeader } from "../src/nats/Reader.ts"
@@ -18,8 +19,6 @@ import type { Pool } from "./Pool.ts"
 
 /** Jobs per read: a read may match at most 1,024 messages, and most match none. */
 const batchSize = 200
-
-const finals = ["succeeded", "failed", "cancelled"] as const
 
 /** Adds the subjects on which a message would mean that this delivery is stale. */
 const addSubjects = (
@@ -32,7 +31,7 @@ const addSubjects = (
     return
   }
   const { lane: own } = placeOf(envelope)
-  for (const state of finals) filters.push(subjects.final(state, envelope, subject))
+  for (const state of finalStates) filters.push(subjects.final(state, envelope, subject))
   filters.push(
     subjects.live("retry", subject.queue, own, subject),
     subjects.live("later", subject.queue, own, subject),

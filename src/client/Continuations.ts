@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Envelope from "../core/Envelope.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import type * as JobId from "../core/JobId.ts"
-import type { FinalState } from "../core/JobState.ts"
+import { type FinalState, finalStates as finals } from "../core/JobState.ts"
 import { maxDelayMillis, maxParents } from "../core/Limits.ts"
 import { checkName, show } from "../core/Names.ts"
 import { millisOf } from "../core/Time.ts"
@@ -43,8 +43,6 @@ export const followingKeys: ReadonlyArray<string> = ["on", "need", "delay"]
 export const withoutFollowing = <O extends Following>(
   { delay: _, need: __, on: ___, ...rest }: O,
 ): Omit<O, keyof Following> => rest
-
-const finals: ReadonlyArray<FinalState> = ["succeeded", "failed", "cancelled"]
 
 const invalid = (field: string, value: unknown, reason: string) =>
   new InvalidOptions({ field, value: show(value), reason })

@@ -52,8 +52,6 @@ export const makeRunning = (wire: Wire): Running => {
   })
 }
 
-const finals = ["succeeded", "failed", "cancelled"] as const
-
 /** The newest final records of those jobs that have one which counts more than their message (W5). */
 const endedAmong = Effect.fnUntraced(function* (
   { reader, subjects }: Wire,
@@ -65,7 +63,7 @@ const endedAmong = Effect.fnUntraced(function* (
   for (let at = 0; at < jobs.length; at += lookedUp) {
     const some = jobs.slice(at, at + lookedUp)
     const filters = some.flatMap(({ envelope, subject }) =>
-      finals.map((state) => subjects.final(state, envelope, subject))
+      JobState.finalStates.map((state) => subjects.final(state, envelope, subject))
     )
     const found = yield* reader.newest(stream, filters)
     if (found.length === 0) continue

@@ -66,6 +66,9 @@ export type WireState =
 /** The final states, as they stand in subjects. */
 export type FinalState = "succeeded" | "failed" | "cancelled"
 
+/** All final states. Messages name them by their places in this list, so its order stays. */
+export const finalStates: ReadonlyArray<FinalState> = ["succeeded", "failed", "cancelled"]
+
 const states: Readonly<Record<WireState, JobState>> = {
   ready: "enqueued",
   later: "scheduled",

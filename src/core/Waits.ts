@@ -2,7 +2,7 @@
  * What a job waits for whose turn comes after other jobs: a continuation. Pure: parents are struck
  * off one by one as they end, and the job is released, or cancelled, once that is decided.
  */
-import type { FinalState } from "./JobState.ts"
+import { type FinalState, finalStates as finals } from "./JobState.ts"
 import { maxDelayMillis } from "./Limits.ts"
 
 /** How a parent ended. */
@@ -77,8 +77,6 @@ export const decide = ({ need, on, parents, staged }: Waits): Decision => {
       `it was to follow ${need === "any" ? "one of its parents" : "it"} on ${on.join(" or ")}`,
   }
 }
-
-const finals: ReadonlyArray<FinalState> = ["succeeded", "failed", "cancelled"]
 
 /** The form on the wire. */
 export const toWire = ({ delay, need, on, parents, staged }: Waits): ReadonlyArray<unknown> => [

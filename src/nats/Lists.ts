@@ -7,7 +7,7 @@
  * read of the next one.
  */
 import * as Effect from "effect/Effect"
-import { type FinalState, fromWire, isFinal, type WireState } from "../core/JobState.ts"
+import { finalStates, fromWire, isFinal, type WireState } from "../core/JobState.ts"
 import type { NatsError } from "./errors.ts"
 import { newestAtLeader, type StoredMessage } from "./Reader.ts"
 import * as Records from "./Records.ts"
@@ -124,7 +124,6 @@ export const scanBack: (
 /** Most subjects that are looked up at once. */
 const maxLiterals = 1_000
 
-const finalStates: ReadonlyArray<FinalState> = ["succeeded", "failed", "cancelled"]
 const liveStates: ReadonlyArray<WireState> = ["ready", "later", "retry", "await"]
 
 /** Every subject that another message of the job may lie on. */

@@ -6,9 +6,10 @@
  *     pf.<ns>.ctl.ended.<client>   [id…]             a server to that client: these have ended
  *     pf.<ns>.ctl.ended            [id…]             who ended jobs itself, to all clients that wait
  */
-import { nuid, type Subscription } from "nats"
+import { nuid } from "nats"
 import type { JobId } from "../core/JobId.ts"
 import * as MessagePack from "../core/MessagePack.ts"
+import { listen } from "./Control.ts"
 import type { Wire } from "./Wire.ts"
 
 /** What the notices need of a namespace. */
@@ -48,24 +49,6 @@ const send = (
   }
 }
 
-const receive = (
-  { nats }: Place,
-  subject: string,
-  take: (content: unknown) => void,
-): Subscription =>
-  nats.connection.subscribe(subject, {
-    callback: (error, message) => {
-      if (error !== null) return
-      let content: unknown
-      try {
-        content = MessagePack.decode(message.data)
-      } catch {
-        return
-      }
-      take(content)
-    },
-  })
-
 /** Asks all servers to tell a client when these jobs end; they forget it after {@link interestMillis}. */
 export const announceInterest = (
   place: Place,
@@ -78,11 +61,10 @@ export const onInterest = (
   place: Place,
   take: (client: string, ids: ReadonlyArray<JobId>) => void,
 ): () => void => {
-  const subscription = receive(place, place.subjects.control("interest"), (content) => {
+  return listen(place.nats.connection, place.subjects.control("interest"), (content) => {
     const [client, ids] = Array.isArray(content) ? content as Array<unknown> : []
     if (typeof client === "string" && legalClient.test(client) && isIds(ids)) take(client, ids)
   })
-  return () => subscription.unsubscribe()
 }
 
 /** Tells one client that jobs have ended. */
@@ -103,12 +85,12 @@ export const onEnded = (
   take: (ids: ReadonlyArray<JobId>) => void,
 ): () => void => {
   const { control } = place.subjects
-  const subscriptions = [control("ended"), control("ended", client)].map((subject) =>
-    receive(place, subject, (content) => {
+  const stops = [control("ended"), control("ended", client)].map((subject) =>
+    listen(place.nats.connection, subject, (content) => {
       if (isIds(content)) take(content)
     })
   )
   return () => {
-    for (const subscription of subscriptions) subscription.unsubscribe()
+    for (const stop of stops) stop()
   }
 }

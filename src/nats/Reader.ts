@@ -92,22 +92,19 @@ export class Reader {
     from: number,
     limit: number,
   ): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> {
-    const query = { seq: Math.max(1, from), next_by_subj: filter, batch: limit }
-    return Effect.map(
-      this.#read(stream, JSON.stringify(query), Api.requestTimeoutMillis),
-      ({ messages }) => messages,
-    )
+    const page = this.page(stream, filter, { sequence: from, count: limit })
+    return Effect.map(page, ({ messages }) => messages)
   }
 
   /**
    * The messages under a filter from a sequence on, lowest first: at most `count`, and no more once
-   * they take `bytes`, with how many follow. Fails with `Unavailable` when no complete answer comes
+   * they take `bytes`, if given, with how many follow. Fails with `Unavailable` when no complete answer comes
    * in time.
    */
   page(
     stream: string,
     filter: string,
-    from: { readonly sequence: number; readonly count: number; readonly bytes: number },
+    from: { readonly sequence: number; readonly count: number; readonly bytes?: number },
   ): Effect.Effect<Page, NatsError> {
     const seq = Math.max(1, from.sequence)
     const query = { seq, next_by_subj: filter, batch: from.count, max_bytes: from.bytes }

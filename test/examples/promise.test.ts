@@ -1,19 +1,16 @@
 import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
-import { effect, spawnProgram, temporaryFolder } from "../harness.ts"
-
-const file = new URL("../../examples/promise.ts", import.meta.url)
+import { effect } from "../harness.ts"
+import { linesOf } from "./program.ts"
 
 describe("the example of promises", () => {
   effect(
     "shows a result, a retry, a failure and a refusal, and comes to its end",
     () =>
       Effect.gen(function* () {
-        const folder = yield* temporaryFolder
-        const program = yield* spawnProgram(file, { env: { PORTFIRE_DATA_DIR: folder } })
-        assert.equal(yield* program.exited, 0, program.stderr())
-        assert.deepEqual(program.lines, [
+        const lines = yield* linesOf("promise.ts")
+        assert.deepEqual(lines, [
           "Hello, ada@example.org",
           "Saluton, busy@example.org",
           "the mailbox is busy, then succeeded",

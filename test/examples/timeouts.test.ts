@@ -1,17 +1,14 @@
 import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
-import { effect, spawnProgram, temporaryFolder } from "../harness.ts"
-
-const file = new URL("../../examples/timeouts.ts", import.meta.url)
+import { effect } from "../harness.ts"
+import { linesOf } from "./program.ts"
 
 describe("the example of timeouts", () => {
   effect("ends each job as it should", () =>
     Effect.gen(function* () {
-      const folder = yield* temporaryFolder
-      const program = yield* spawnProgram(file, { env: { PORTFIRE_DATA_DIR: folder } })
-      assert.equal(yield* program.exited, 0, program.stderr())
-      assert.deepEqual(program.lines, [
+      const lines = yield* linesOf("timeouts.ts")
+      assert.deepEqual(lines, [
         "fetch: attempt 2",
         "report: JobFailed",
         "hint: succeeded ",
