@@ -1,5 +1,6 @@
 /** The current job of an attempt, as its handler sees it. */
 import type { CurrentJob } from "../src/client/CurrentJob.ts"
+import { originOf } from "../src/client/JobRecord.ts"
 import type { Definition } from "../src/client/Definition.ts"
 import type { ProgressInput } from "../src/core/Journal.ts"
 import { fromLane, type Priority } from "../src/core/Priority.ts"
@@ -44,6 +45,10 @@ export class RunningJob implements CurrentJob {
 
   get parents(): CurrentJob["parents"] {
     return this.#delivery.envelope.progress.waits?.parents ?? []
+  }
+
+  get recurring(): CurrentJob["recurring"] {
+    return originOf(this.#delivery.envelope.options)
   }
 
   /** The journal of the attempt; none once it has ended. */

@@ -26,7 +26,8 @@ const stepAgain = Schedule.spaced("500 millis")
  */
 const isStep = ({ envelope: { name, progress }, subject }: Delivery): boolean =>
   subject.queue === engineQueue &&
-  (progress.batch !== undefined || (progress.waits !== undefined && !name.startsWith("_")))
+  (progress.batch !== undefined || progress.entry !== undefined ||
+    (progress.waits !== undefined && !name.startsWith("_")))
 
 /** The workers of a pool, as a child of its supervisor. */
 export const start = (pool: Pool): ChildSpec.Start =>

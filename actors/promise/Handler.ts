@@ -91,6 +91,7 @@ const contextOf = (
     started: job.started,
     server: job.server,
     parents: job.parents,
+    recurring: job.recurring,
     signal,
     get client() {
       return client ??= makeClient(run)

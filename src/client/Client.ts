@@ -32,6 +32,7 @@ import {
   type JobOptions,
 } from "./Definition.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
+import * as Entries from "./Entries.ts"
 import * as EnqueueAfter from "./EnqueueAfter.ts"
 import * as EnqueueMany from "./EnqueueMany.ts"
 import type { Submitted } from "./Existing.ts"
@@ -153,6 +154,8 @@ export interface Client extends Inspect.Inspect {
   readonly batches: Batches
   /** Workflows; `Flow` has them typed. */
   readonly flows: Flows
+  /** Recurring entries; `Recurring` has them typed. */
+  readonly recurring: Entries.Entries
   /** Reads a job in any state, without schemas. */
   readonly get: (id: JobId) => Effect.Effect<JobRecord.JobRecord, ReadError>
   /** Reads a job in any state with the schemas of a definition. */
@@ -363,6 +366,7 @@ const make = Effect.gen(function* () {
       ...batching,
       get: (id) => BatchRecord.get(wire, id),
     },
+    recurring: Entries.make(wire, writer, prepare, engine.entryStep),
     get: (id) => getWith(id, JobRecord.plainDecoders),
     getWith,
     logs: journal.logs,

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type { JobId } from "../core/JobId.ts"
 import type { ProgressInput } from "../core/Journal.ts"
 import type { Parent } from "../core/Waits.ts"
+import type { RecurringOrigin } from "./JobRecord.ts"
 import type { Priority } from "../core/Priority.ts"
 
 /** The job and the attempt that a handler runs for. */
@@ -29,6 +30,8 @@ export interface CurrentJob {
   readonly server: string
   /** The jobs that it follows, in the order in which they were named. */
   readonly parents: ReadonlyArray<Parent>
+  /** The recurring entry that it is a run of, and its nominal time. */
+  readonly recurring: RecurringOrigin | undefined
   /** What `Job.progress` calls: takes how far the attempt is, and neither waits nor throws. */
   report(progress: ProgressInput): void
 }

@@ -20,6 +20,7 @@ import type { Address } from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
 import * as Batches from "./Batches.ts"
 import * as Continuations from "./Continuations.ts"
+import * as EntryStep from "./EntryStep.ts"
 import * as Finish from "./Finish.ts"
 import * as Interception from "./Interception.ts"
 import type { Transition } from "./Middleware.ts"
@@ -33,6 +34,8 @@ export interface Engine extends Finish.Finish {
   /** Cancels a job that awaits one which doesn't exist. */
   readonly cancelFor: (child: Address, parent: string) => Effect.Effect<void, NatsError>
   readonly batches: Batches.Batches
+  /** Looks after a recurring entry: makes the runs that are due. */
+  readonly entryStep: EntryStep.EntryStep
   /** A member of a batch has ended: its batch is looked at soon. */
   readonly memberEnded: (partition: number, batch: string) => void
 }
@@ -169,12 +172,15 @@ const make = Effect.gen(function* () {
     }
   })
 
+  const entryStep = EntryStep.make(wire, patience, interception.notify)
+
   const step: Engine["step"] = Effect.fnUntraced(function* (job) {
     const view = yield* JobView.at(wire, job)
     if (view === undefined) return
     const { current } = view
     if (isRecord(current.subject)) return yield* finish.finish(current)
-    const { batch, waits } = current.envelope.progress
+    const { batch, entry, waits } = current.envelope.progress
+    if (entry !== undefined) return yield* entryStep(job)
     if (batch !== undefined) {
       yield* batches.tick(job)
       // Should somebody else end it meanwhile and die, there is no other message that leads to it.
@@ -188,7 +194,7 @@ const make = Effect.gen(function* () {
     if (next?.to === "cancelled") announceEnded(wire, [job.id])
     if (missing !== undefined) yield* cancelFor(job, missing)
   })
-  return Engine.of({ ...finish, batches, cancelFor, memberEnded, step })
+  return Engine.of({ ...finish, batches, cancelFor, entryStep, memberEnded, step })
 })
 
 /** Provides the engine's shared part on a namespace. */

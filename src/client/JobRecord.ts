@@ -13,7 +13,7 @@ import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
 import { type JobMessage, stateOf } from "../nats/Records.ts"
 import { noGroup } from "../nats/Subjects.ts"
-import { inputOf, placeOf } from "../core/Envelope.ts"
+import { inputOf, type Options, placeOf } from "../core/Envelope.ts"
 import { deadlineOf } from "../core/Expiry.ts"
 import type { PayloadCodec } from "./Versions.ts"
 
@@ -79,9 +79,23 @@ export interface JobRecord<out P = unknown, out A = unknown, out E = unknown> {
   readonly parents: ReadonlyArray<ParentRecord>
   /** Id of the batch that it is a member of. */
   readonly batch?: JobId | undefined
+  /** The recurring entry that it is a run of. */
+  readonly recurring?: RecurringOrigin | undefined
   /** Who runs it now, for a job that is processing. */
   readonly running?: RunningAttempt | undefined
 }
+
+/** Where a run of a recurring entry comes from. */
+export interface RecurringOrigin {
+  /** Id of the entry. */
+  readonly entry: string
+  /** The nominal time; of a run by hand when it was asked for. */
+  readonly at: Date
+}
+
+/** The recurring entry that a job is a run of; `undefined` for any other job. */
+export const originOf = ({ recurring }: Options): RecurringOrigin | undefined =>
+  recurring && { entry: recurring[0], at: new Date(recurring[1]) }
 
 /** A job that another one follows. */
 export interface ParentRecord {
@@ -233,6 +247,7 @@ export const fromMessage: <P, A, E>(
         state: outcome?.state,
       })),
       batch: subject.group === noGroup ? undefined : subject.group,
+      recurring: originOf(envelope.options),
     }
     return record
   },

@@ -30,7 +30,7 @@ export interface Move {
 export const never: number = Date.UTC(2200, 0, 1)
 
 /** Lane of the engine's queue on which it looks after jobs that await something. */
-const tickLane = 2
+export const tickLane = 2
 
 const scheduled: ReadonlySet<string> = new Set(["later", "retry", "await"])
 

@@ -30,6 +30,12 @@ const hash64 = (text: string): readonly [number, number] => {
   return [high >>> 0, low >>> 0]
 }
 
+/** Up to 12 digits of a text's hash, 60 bits. */
+export const hashDigits = (text: string, count: number): string => {
+  const [high, low] = hash64(text)
+  return (digits(high, 6) + digits(low, 6)).slice(0, count)
+}
+
 /**
  * The id of a job's `index`th one, from 0 to {@link derivableIds}: of the same time and in the same
  * partition as the job's own id, which has to be one that the engine makes. Different numbers give

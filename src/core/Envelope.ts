@@ -44,6 +44,8 @@ export interface Options {
   readonly nonce?: string | undefined
   /** The payload is the result of its one parent, or the list of all its parents' results. */
   readonly input?: "result" | "results" | undefined
+  /** The recurring entry that it is a run of, and its nominal time in ms since 1970. */
+  readonly recurring?: readonly [entry: string, at: number] | undefined
 }
 
 /** A claim on a unique key that the job holds. */
@@ -92,6 +94,8 @@ export interface Progress {
   readonly waits?: Waits.Waits | undefined
   /** Of a batch: where it stands. */
   readonly batch?: BatchState.BatchState | undefined
+  /** Of a recurring entry: where it stands, in bytes that `Entry` reads. */
+  readonly entry?: Uint8Array | undefined
 }
 
 /** How a job ended. */
@@ -260,7 +264,7 @@ const progressToWire = (progress: Progress): ReadonlyArray<unknown> | null =>
 
 /** What most jobs don't have, in one map, absent without any. */
 const moreToWire = (
-  { batch, begun, claim, earlier, place, requeued, since, waits }: Progress,
+  { batch, begun, claim, earlier, entry, place, requeued, since, waits }: Progress,
 ): ReadonlyArray<unknown> => {
   const more: Record<string, unknown> = {}
   if (earlier) more["earlier"] = earlier
@@ -271,6 +275,7 @@ const moreToWire = (
   if (claim !== undefined) more["claim"] = [claim.hash, claim.sequence, claim.until]
   if (waits !== undefined) more["waits"] = Waits.toWire(waits)
   if (batch !== undefined) more["batch"] = BatchState.toWire(batch)
+  if (entry !== undefined) more["entry"] = entry
   return Object.keys(more).length === 0 ? [] : [more]
 }
 
@@ -357,12 +362,16 @@ const isContext = (value: unknown): value is Readonly<Record<string, string>> | 
   (typeof value === "object" && value !== null && !Array.isArray(value) &&
     Object.values(value).every((item) => typeof item === "string"))
 
+const isRun = (value: unknown): value is Options["recurring"] =>
+  value === undefined ||
+  (Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "number" &&
+    value[1] >= 0 && value[1] < maxInstantMillis)
+
 const readOptions = (value: unknown): Options | undefined => {
   if (value === null || value === undefined) return {}
   if (typeof value !== "object" || Array.isArray(value)) return undefined
-  const { context, deadline, input, nonce, retention, retry, timeout, ttl, version } = value as {
-    readonly [key: string]: unknown
-  }
+  const { context, deadline, input, nonce, recurring, retention, retry, timeout, ttl, version } =
+    value as { readonly [key: string]: unknown }
   if (retry !== undefined && !Retry.isBackoff(retry)) return undefined
   if (!isDuration(timeout) || !isDuration(deadline) || !isDuration(ttl)) return undefined
   if (
@@ -372,9 +381,9 @@ const readOptions = (value: unknown): Options | undefined => {
     return undefined
   }
   if (version !== undefined && !(isCount(version) && version > 0)) return undefined
-  if (!isText(nonce) || !isContext(context)) return undefined
+  if (!isText(nonce) || !isContext(context) || !isRun(recurring)) return undefined
   if (input !== undefined && input !== "result" && input !== "results") return undefined
-  return { retry, timeout, retention, deadline, ttl, version, context, nonce, input }
+  return { retry, timeout, retention, deadline, ttl, version, context, nonce, input, recurring }
 }
 
 const readPlace = (value: unknown): Place | undefined =>
@@ -431,6 +440,7 @@ const readProgress = (value: unknown): Progress | undefined => {
     claim: readClaim(more["claim"]),
     waits,
     batch,
+    entry: more["entry"] instanceof Uint8Array ? more["entry"] : undefined,
   }
 }
 

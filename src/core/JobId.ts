@@ -33,7 +33,8 @@ export const timeOf = (id: string): number => {
   return time
 }
 
-const encodeTime = (millis: number): string => {
+/** The digits of an instant (ms since 1970) with which an id begins. */
+export const encodeTime = (millis: number): string => {
   let rest = millis
   let out = ""
   for (let i = 0; i < 10; i++) {

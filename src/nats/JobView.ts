@@ -84,20 +84,24 @@ const viewOf = (
   }
 }
 
+/** All messages of the job at an address. */
+export const messagesAt = (
+  wire: Wire,
+  address: Subjects.Address,
+): Effect.Effect<ReadonlyArray<StoredMessage>, NatsError> => {
+  const { partition } = address
+  // An id from elsewhere may look like one of ours in a partition that isn't there.
+  if (partition >= wire.partitions) return Effect.succeed([])
+  const stream = Subjects.jobsStream(wire.subjects.namespace, partition)
+  return readAll(wire, stream, wire.subjects.job(address))
+}
+
 /** What there is of the job at an address; `undefined` for nothing that can be read. */
 export const at = (
   wire: Wire,
   address: Subjects.Address,
-): Effect.Effect<JobView | undefined, NatsError> => {
-  const { partition } = address
-  // An id from elsewhere may look like one of ours in a partition that isn't there.
-  if (partition >= wire.partitions) return Effect.succeed(undefined)
-  const stream = Subjects.jobsStream(wire.subjects.namespace, partition)
-  return Effect.map(
-    readAll(wire, stream, wire.subjects.job(address)),
-    (found) => viewOf(wire.subjects, found),
-  )
-}
+): Effect.Effect<JobView | undefined, NatsError> =>
+  Effect.map(messagesAt(wire, address), (found) => viewOf(wire.subjects, found))
 
 /** What there is of the job with an id. */
 export const find = (wire: Wire, id: string): Effect.Effect<JobView | undefined, NatsError> =>

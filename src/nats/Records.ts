@@ -31,7 +31,8 @@ export const parse = (
 
 /** State of a job as its message tells it; whether one that is ready runs, the servers know. */
 export const stateOf = ({ envelope: { progress }, subject }: JobMessage): JobState.JobState => {
-  const awaits = progress.waits !== undefined || progress.batch !== undefined
+  const awaits = progress.waits !== undefined || progress.batch !== undefined ||
+    progress.entry !== undefined
   // Its alarm has fired, and a server is about to look after it.
   const isLookedAfter = subject.state === "ready" && subject.queue === engineQueue && awaits
   return isLookedAfter ? "awaiting" : JobState.fromWire(subject.state)

@@ -22,6 +22,9 @@ export const noGroup = "_"
 /** Queue of the engine itself: commands, batches, and jobs that need a step before they can run. */
 export const engineQueue = "_engine"
 
+/** Queue in which recurring entries wait for their alarms; nobody pulls from it. */
+export const entryQueue = "_recurring"
+
 /** Retention class of records that have no other. */
 export const commonRetention = "_"
 

@@ -1,0 +1,155 @@
+/**
+ * The message of a recurring entry, which is its state, its lock and its alarm: every change is one
+ * write on the condition that nobody else has changed it since it was read.
+ */
+import * as Effect from "effect/Effect"
+import * as Entry from "../core/Entry.ts"
+import * as EntryId from "../core/EntryId.ts"
+import * as Envelope from "../core/Envelope.ts"
+import * as Conditional from "../nats/Conditional.ts"
+import type { NatsError } from "../nats/errors.ts"
+import * as JobView from "../nats/JobView.ts"
+import * as Records from "../nats/Records.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
+import * as Moves from "./Moves.ts"
+
+/** Name of the engine's jobs that are recurring entries. */
+export const entryName = "_recurring"
+
+/** Lane of their messages; it means nothing where nobody pulls. */
+const lane = 3
+
+/** What there is of an entry. */
+export interface EntryView {
+  readonly address: Subjects.Address
+  /** The message that counts. */
+  readonly current: Records.JobMessage
+  /** The newest sequence: the condition of the next change (W1). */
+  readonly newest: number
+  readonly plan: Entry.Plan | Entry.Unreadable
+  readonly state: Entry.State | Entry.Unreadable
+}
+
+/** Where the message of an entry lies. */
+export const addressOf = (entry: string): Subjects.Address => ({
+  partition: EntryId.partition,
+  group: Subjects.noGroup,
+  id: EntryId.messageId(entry),
+})
+
+/** What a message says of an entry; `undefined` for one that says nothing of one. */
+export const read = (
+  message: Records.JobMessage,
+): Pick<EntryView, "plan" | "state"> | undefined => {
+  const { payload, progress: { entry } } = message.envelope
+  if (entry === undefined) return undefined
+  return { plan: Entry.planFrom(payload), state: Entry.stateFrom(entry) }
+}
+
+/** Of two messages the one that counts: a newer engine knows best, else the later revision. */
+const rank = ({ plan, state }: Pick<EntryView, "plan" | "state">): number =>
+  state === "newer" || plan === "newer"
+    ? Number.POSITIVE_INFINITY
+    : Entry.isReadable(state)
+    ? state.revision
+    : -1
+
+/** The entry among the messages at its address. */
+export const viewOf = (
+  address: Subjects.Address,
+  messages: ReadonlyArray<Records.JobMessage>,
+): EntryView | undefined => {
+  let best: EntryView | undefined
+  let newest = 0
+  for (const current of messages) {
+    newest = Math.max(newest, current.stored.sequence)
+    const said = read(current)
+    if (said === undefined) continue
+    const ahead = best === undefined ? 1 : rank(said) - rank(best)
+    if (
+      ahead > 0 || (!(ahead < 0) && current.stored.sequence > (best?.current.stored.sequence ?? 0))
+    ) {
+      best = { address, current, newest, ...said }
+    }
+  }
+  return best && { ...best, newest }
+}
+
+/** What there is of the entry at an address; `undefined` for nothing. */
+export const at = (
+  wire: Wire,
+  address: Subjects.Address,
+): Effect.Effect<EntryView | undefined, NatsError> =>
+  Effect.map(
+    JobView.messagesAt(wire, address),
+    (found) => viewOf(address, Records.parse(wire.subjects, found)),
+  )
+
+/** A message of an entry, as it is to be stored. */
+export interface Message {
+  readonly subject: string
+  readonly payload: Uint8Array
+  readonly headers: string
+}
+
+const waitingAt = (subjects: Subjects.Subjects, address: Subjects.Address): string =>
+  subjects.live("await", Subjects.entryQueue, lane, address)
+
+/** Puts it to wait until a server is to look at it, at an instant in ms since 1970. */
+export const waiting = (
+  { subjects }: Wire,
+  address: Subjects.Address,
+  payload: Uint8Array,
+  look: number | undefined,
+): Message => ({
+  subject: waitingAt(subjects, address),
+  payload,
+  headers: Moves.awaitLines(subjects, address, look ?? Moves.never),
+})
+
+/** The bytes of a new entry. */
+export const bytesOf = (plan: Entry.Plan, state: Entry.State, created: number): Uint8Array =>
+  Envelope.freshWith(
+    Envelope.template(entryName, Subjects.entryQueue, lane, {}),
+    created,
+    Entry.planToWire(plan),
+    { ...Envelope.untouched, entry: Entry.stateToWire(state) },
+  )
+
+/** The bytes of an entry that stands elsewhere now. */
+export const bytesIn = (
+  { current: { envelope } }: Pick<EntryView, "current">,
+  state: Entry.State,
+): Uint8Array => Envelope.live(envelope, { ...Envelope.untouched, entry: Entry.stateToWire(state) })
+
+/** Has a server look at it at once: its alarm goes with the same write. */
+export const looked = (
+  { subjects }: Wire,
+  { address, current }: Pick<EntryView, "address" | "current">,
+  payload: Uint8Array,
+): Message => ({
+  subject: subjects.live("ready", Subjects.engineQueue, Moves.tickLane, address),
+  payload,
+  headers: current.subject.state === "await"
+    ? Conditional.supersedeLines(current.stored.subject)
+    : "",
+})
+
+/**
+ * Stores a message on the condition that nothing was written for the entry since a sequence, 0 for
+ * none. Gives the sequence, `undefined` when somebody was faster.
+ */
+export const write = (
+  wire: Wire,
+  address: Subjects.Address,
+  message: Message,
+  expected: number,
+  patience: number,
+): Effect.Effect<number | undefined, NatsError> =>
+  Conditional.publish(wire, address.partition, {
+    ...message,
+    filter: wire.subjects.job(address),
+    expected,
+    patience,
+  })

@@ -1,0 +1,245 @@
+/**
+ * What a server does when the alarm of a recurring entry has fired: the runs that are due and the
+ * entry's next message are one atomic batch, on the condition that nobody has changed the entry since.
+ * So whoever comes first makes the runs, and each nominal time is seen to once, whoever dies when.
+ *
+ * On nats-server before 2.14.3 a schedule that is replaced inside an atomic batch leaves two. So runs
+ * are only made of an entry whose alarm has fired: its message lies in the engine's queue then, and
+ * the one that the batch stores replaces nothing.
+ */
+import * as Effect from "effect/Effect"
+import * as Entry from "../core/Entry.ts"
+import * as EntryId from "../core/EntryId.ts"
+import * as EntryTick from "../core/EntryTick.ts"
+import { InvalidOptions } from "../core/errors.ts"
+import * as JobId from "../core/JobId.ts"
+import { fromWire } from "../core/JobState.ts"
+import * as AtomicBatch from "../nats/AtomicBatch.ts"
+import { Code, type NatsError } from "../nats/errors.ts"
+import * as Subjects from "../nats/Subjects.ts"
+import type { Wire } from "../nats/Wire.ts"
+import * as Continuations from "./Continuations.ts"
+import * as EntryMessage from "./EntryMessage.ts"
+import * as EntryRuns from "./EntryRuns.ts"
+import type { Transition } from "./Middleware.ts"
+
+/** Most bytes of runs that are stored at once; the next ones follow a moment later. */
+const maxBytes = 4 * 1_024 * 1_024
+
+/** Most runs that are stored at once. */
+const maxRuns = 500
+
+/** Looks after the entry at an address. */
+export type EntryStep = (address: Subjects.Address) => Effect.Effect<void, NatsError>
+
+const nextMessageId = JobId.makeGenerator()
+
+/** What has become of a try. */
+type Tried = "done" | "faster" | { readonly trouble: string }
+
+/** What is due, or why that can't be told. */
+const dueOf = (
+  plan: Entry.Plan,
+  state: Entry.State,
+  now: number,
+): EntryTick.Due & { readonly trouble?: string } => {
+  try {
+    return EntryTick.due(plan, state, now)
+  } catch (error) {
+    if (!(error instanceof InvalidOptions)) throw error
+    return { times: [], missed: false, cursor: state.cursor, trouble: error.message }
+  }
+}
+
+/** Makes it for a namespace; `created` is told of each run. */
+export const make = (
+  wire: Wire,
+  patience: number,
+  created: (transition: Transition) => void,
+): EntryStep => {
+  const { alarmMillis, clock, nats, subjects } = wire
+
+  const putAside = (view: EntryMessage.EntryView, look: number | undefined) => {
+    const { address, current, newest } = view
+    const message = EntryMessage.waiting(wire, address, current.stored.data, look)
+    return EntryMessage.write(wire, address, message, newest, patience)
+  }
+
+  const putTroubled = (
+    view: EntryMessage.EntryView,
+    plan: Entry.Plan,
+    state: Entry.State,
+    message: string,
+    now: number,
+  ) => {
+    const tries = (state.trouble?.tries ?? 0) + 1
+    const next: Entry.State = {
+      ...state,
+      revision: state.revision + 1,
+      trouble: { message, at: now, tries },
+    }
+    const look = Entry.isDisabled(next) ? undefined : EntryTick.nextLook(plan, next, now)
+    const waiting = EntryMessage.waiting(
+      wire,
+      view.address,
+      EntryMessage.bytesIn(view, next),
+      look,
+    )
+    return EntryMessage.write(wire, view.address, waiting, view.newest, patience)
+  }
+
+  /** The runs of what is due, with what is known of earlier ones. */
+  const runsOf = Effect.fnUntraced(function* (
+    { id, overlap }: Entry.Plan,
+    { history }: Entry.State,
+    times: ReadonlyArray<number>,
+  ): Effect.fn.Return<{
+    readonly runs: ReadonlyArray<EntryRuns.NewRun>
+    readonly history: ReadonlyArray<Entry.Run>
+    readonly overlapped: ReadonlyArray<number>
+  }, NatsError> {
+    const looks = overlap !== "allow" && times.length > 0
+    const found = looks ? yield* EntryRuns.activeOf(wire, history) : []
+    const active: Array<EntryRuns.Active> = [...found]
+    const runs: Array<EntryRuns.NewRun> = []
+    const overlapped: Array<number> = []
+    for (const at of times) {
+      const decision = EntryRuns.decide(overlap, active)
+      if (decision === "skip") {
+        overlapped.push(at)
+        continue
+      }
+      const after = decision === "queue" ? active.map((run) => run.id) : []
+      const run = { id: EntryId.runId(id, at), at, byHand: false, ended: false, after }
+      runs.push(run)
+      active.push({ id: run.id, isQueued: after.length > 0 })
+    }
+    const known = looks
+      ? history.map((run) => ({ ...run, ended: !found.some(({ id }) => id === run.id) }))
+      : history
+    return { runs, history: known, overlapped }
+  })
+
+  const storeAll = (
+    messages: ReadonlyArray<EntryMessage.Message>,
+  ): Effect.Effect<Tried, NatsError> =>
+    Effect.catchTag(
+      Effect.as<Tried>("done")(AtomicBatch.publish(
+        nats.connection,
+        messages.map((message) => ({ ...message, messageId: nextMessageId(EntryId.partition) })),
+        patience,
+      )),
+      "Rejected",
+      ({ code, message }) =>
+        Effect.succeed<Tried>(code === Code.wrongLastSequence ? "faster" : { trouble: message }),
+    )
+
+  const tryOnce = Effect.fnUntraced(function* (
+    view: EntryMessage.EntryView,
+    plan: Entry.Plan,
+    state: Entry.State,
+    now: number,
+  ): Effect.fn.Return<Tried, NatsError> {
+    const due = dueOf(plan, state, now)
+    // Runs that somebody asked for don't depend on a schedule that can't be followed.
+    if (due.trouble !== undefined && state.asked.length === 0) return { trouble: due.trouble }
+    const { history, overlapped, runs: timed } = yield* runsOf(plan, state, due.times)
+    const byHand = state.asked.map((run): EntryRuns.NewRun => ({ ...run, after: [] }))
+    const { maxPayload } = nats.server()
+    const messages: Array<EntryRuns.RunMessage> = []
+    const taken: Array<EntryRuns.NewRun> = []
+    let size = 0
+    for (const run of [...byHand, ...timed]) {
+      const message = EntryRuns.messageOf(wire, plan, run, now)
+      if (message.payload.length > maxPayload) {
+        return {
+          trouble: `a run takes ${message.payload.length} bytes, the limit is ${maxPayload}`,
+        }
+      }
+      size += message.payload.length
+      if (messages.length > 0 && (size > maxBytes || messages.length >= maxRuns)) break
+      messages.push(message)
+      taken.push(run)
+    }
+    const isWhole = taken.length === byHand.length + timed.length
+    const lastTaken = taken.findLast((run) => !run.byHand)?.at
+    const skipped = due.missed || overlapped.length > 0
+    const next: Entry.State = {
+      ...state,
+      revision: state.revision + 1,
+      cursor: isWhole ? due.cursor : lastTaken ?? state.cursor,
+      runs: state.runs + taken.filter((run) => !run.byHand).length,
+      asked: state.asked.filter(({ id }) => !taken.some((run) => run.id === id)),
+      history: Entry.remember(history, taken.map(({ after: _, ...run }) => run)),
+      skipped: skipped
+        ? {
+          count: (state.skipped?.count ?? 0) + Math.max(1, overlapped.length),
+          at: now,
+          reason: overlapped.length > 0 ? "overlap" : "misfire",
+        }
+        : state.skipped,
+      trouble: due.trouble !== undefined
+        ? state.trouble ?? { message: due.trouble, at: now, tries: 1 }
+        : Entry.isDisabled(state)
+        ? state.trouble
+        : undefined,
+    }
+    const look = isWhole ? EntryTick.nextLook(plan, next, now) : now
+    const waiting = EntryMessage.waiting(wire, view.address, EntryMessage.bytesIn(view, next), look)
+    if (messages.length === 0) {
+      const { address, newest } = view
+      const stored = yield* EntryMessage.write(wire, address, waiting, newest, patience)
+      return stored === undefined ? "faster" : "done"
+    }
+    yield* wire.ensureQueue(plan.job.queue, view.address.partition).pipe(
+      // Its consumers were changed by hand; the messages lie there until they are right again.
+      Effect.catchTag("TopologyConflict", () => Effect.void),
+    )
+    const headers = `Nats-Expected-Last-Subject-Sequence: ${view.newest}\r\n` +
+      `Nats-Expected-Last-Subject-Sequence-Subject: ${subjects.job(view.address)}\r\n`
+    const stored = yield* storeAll([
+      ...messages.map(({ headers, payload, subject }) => ({ subject, payload, headers })),
+      { ...waiting, headers: waiting.headers + headers },
+    ])
+    if (stored !== "done") return stored
+    const { name, queue } = plan.job
+    for (const { due, id, state } of messages) {
+      created({
+        ...{ id, name, queue, to: fromWire(state) },
+        due: due === undefined ? undefined : new Date(due),
+      })
+    }
+    for (const { after, id } of taken) {
+      if (after.length > 0) yield* Continuations.settle(wire, Subjects.addressOf(id), patience)
+    }
+    return "done"
+  })
+
+  const step: EntryStep = Effect.fnUntraced(function* (address) {
+    while (true) {
+      const view = yield* EntryMessage.at(wire, address)
+      // What waits has its alarm; this one came late.
+      if (view === undefined || view.current.subject.state !== "ready") return
+      const { current, plan, state } = view
+      if (plan === "newer" || state === "newer") {
+        if ((yield* putAside(view, clock.now() + alarmMillis)) !== undefined) return
+        continue
+      }
+      if (!Entry.isReadable(plan) || !Entry.isReadable(state)) {
+        if ((yield* putAside(view, undefined)) !== undefined) return
+        continue
+      }
+      // It has been away for long enough.
+      if (state.removed !== undefined) return
+      // The clock that fired the alarm is the server's; ours may be a little behind.
+      const now = Math.max(clock.now(), current.stored.time)
+      const tried = yield* tryOnce(view, plan, state, now)
+      if (tried === "done") return
+      if (tried === "faster") continue
+      const put = yield* putTroubled(view, plan, state, tried.trouble, now)
+      if (put !== undefined) return
+    }
+  })
+
+  return step
+}
