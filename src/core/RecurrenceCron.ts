@@ -117,7 +117,9 @@ const split = (pattern: string): ReadonlyArray<string> => {
   if (text.includes("?")) throw new Error('write "*" instead of "?"')
   const parts = (nicknames.get(text.toLowerCase()) ?? text).split(/\s+/)
   if (parts.length === 7) {
-    throw new Error("years can't be given: leave out the seventh field and bound the entry instead")
+    throw new Error(
+      "years can't be given: leave out the seventh field and bound the entry with from and until",
+    )
   }
   if (parts.length !== 5 && parts.length !== 6) throw new Error(howTo)
   return parts
