@@ -105,6 +105,11 @@ const tables: Readonly<Record<string, ReadonlyArray<Row>>> = {
       "2027-10-31T02:59:30+01:00",
       "2027-11-01T02:59:00+01:00",
     ]],
+    ["runs the second pass of a rare interval", "*/30 2 31 10 *", "2027-10-31T02:30+02:00", [
+      "2027-10-31T02:00+01:00",
+      "2027-10-31T02:30+01:00",
+      "2028-10-31T02:00+01:00",
+    ]],
     ["keeps the hour of a week across both shifts", "0 9 * * MON", "2027-03-20T00:00Z", [
       "2027-03-22T09:00+01:00",
       "2027-03-29T09:00+02:00",
@@ -245,6 +250,30 @@ const tables: Readonly<Record<string, ReadonlyArray<Row>>> = {
       "1972-01-08T00:15Z",
     ]],
   ],
+  // 2000-10-08 00:00-04:00 became 01:00-03:00, and 2000-10-15 00:00-03:00 2000-10-14 23:00-04:00
+  "America/Boa_Vista": [
+    ["has a summer time of a week", "0 12 8,14,15 * *", "2000-09-30T12:00-04:00", [
+      "2000-10-08T12:00-03:00",
+      "2000-10-14T12:00-03:00",
+      "2000-10-15T12:00-04:00",
+    ]],
+  ],
+  // 1945-04-02 02:00+01:00 became 03:00+02:00, and 1945-04-12 03:00+02:00 02:00+01:00
+  "Europe/Vienna": [
+    ["has a summer time of ten days", "0 12 1,2,11,12 4 *", "1945-03-31T12:00+01:00", [
+      "1945-04-01T12:00+01:00",
+      "1945-04-02T12:00+02:00",
+      "1945-04-11T12:00+02:00",
+      "1945-04-12T12:00+01:00",
+    ]],
+  ],
+  // 1998-10-01 04:00+04:00 became 03:00+03:00, at midnight in UTC
+  "Asia/Baghdad": [
+    ["runs a time once, repeated from UTC's midnight on", "30 3 * * *", "1998-09-30T12:00+04:00", [
+      "1998-10-01T03:30+04:00",
+      "1998-10-02T03:30+03:00",
+    ]],
+  ],
   "Pacific/Kiritimati": [
     ["begins the year before everybody else", "@yearly", "2027-06-01T00:00Z", [
       "2028-01-01T00:00+14:00",
@@ -274,6 +303,17 @@ for (const [zone, rows] of Object.entries(tables)) {
     }
   })
 }
+
+describe("the latest instant", () => {
+  it("before the second pass of a rare interval is in the first", () => {
+    const recurrence = cron("30-59/15 2 31 10 *", "Europe/Berlin")
+    const until = Date.parse("2027-10-31T02:10+01:00")
+    assert.deepEqual(Recurrence.latest(recurrence, Date.UTC(2026, 0, 1), until, 2), [
+      Date.parse("2027-10-31T02:30+02:00"),
+      Date.parse("2027-10-31T02:45+02:00"),
+    ])
+  })
+})
 
 const minute = 60_000
 const day = 86_400_000
