@@ -406,6 +406,9 @@ const shifts: ReadonlyArray<readonly [string, string]> = [
   ["America/Caracas", "2016-05-01T07:00Z"],
   ["Asia/Pyongyang", "2015-08-14T15:00Z"],
   ["Pacific/Apia", "2011-12-30T10:00Z"],
+  // Clocks that went back by 23 hours, and ahead by 24
+  ["Pacific/Kwajalein", "1969-09-30T13:00Z"],
+  ["Pacific/Kwajalein", "1993-08-21T12:00Z"],
   ["Africa/Casablanca", "2024-03-10T02:00Z"],
   ["Africa/Cairo", "2014-05-15T22:00Z"],
   ["Antarctica/Troll", "2027-03-28T01:00Z"],
