@@ -1,26 +1,23 @@
-/** A map that keeps what was made for the keys last added, and forgets the oldest. */
+/** Values made once per key; a bounded number is kept, and the oldest is forgotten for a new one. */
 
-/** What `get` gives for a key, made by `make` where it isn't kept; `undefined` is not kept. */
+/** What was made, by key. */
 export interface BoundedCache<K, V> {
-  /** The value of a key. */
+  /** The value of a key, made if it isn't kept; `undefined` where there is none. */
   readonly get: (key: K) => V | undefined
 }
 
-/** A cache of at most `max` values. `make` answers `undefined` for a key that has none. */
-export const make = <K, V>(
-  max: number,
-  make: (key: K) => V | undefined,
-): BoundedCache<K, V> => {
+/** A cache of at most `max` values. That a key has none is not kept. */
+export const make = <K, V>(max: number, create: (key: K) => V | undefined): BoundedCache<K, V> => {
   const kept = new Map<K, V>()
   return {
     get: (key) => {
       const known = kept.get(key)
       if (known !== undefined) return known
-      const made = make(key)
-      if (made === undefined) return undefined
+      const created = create(key)
+      if (created === undefined) return undefined
       if (kept.size >= max) kept.delete(kept.keys().next().value as K)
-      kept.set(key, made)
-      return made
+      kept.set(key, created)
+      return created
     },
   }
 }

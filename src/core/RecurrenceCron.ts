@@ -97,7 +97,8 @@ const translateField = (text: string, index: number): string => {
   return sign + items.map((item) => translateItem(fields[index] as Field, item)).join(",")
 }
 
-const howTo = 'a cron pattern has 5 or 6 fields, like "0 9 * * MON-FRI", or is a nickname'
+const howTo =
+  'a cron pattern has 5 or 6 fields, like "0 9 * * MON-FRI", or is a nickname like "@daily"'
 
 /** The six fields of a pattern, or five where the seconds are left out; throws what is wrong. */
 const split = (pattern: string): ReadonlyArray<string> => {
@@ -141,7 +142,7 @@ const compile = (pattern: string): CronPattern => {
   }
 }
 
-/** A compiled pattern takes some 80 KB. */
+/** Few are kept, since each takes some 80 KB; to compile one takes less than 0.1 ms. */
 const compiled = BoundedCache.make(200, compile)
 
 /** Reads a pattern; one that can't be read, or that no date fits, is refused. */
