@@ -39,8 +39,10 @@ export const make = (
   let looking = false
 
   const met = (delivery: Delivery): void => {
+    // What counts of a recurring entry isn't always what is newest; whoever acknowledges sees to it.
+    const isEntry = delivery.envelope.progress.entry !== undefined
     runFork(
-      engine.meet(delivery.subject).pipe(
+      (isEntry ? engine.step : engine.meet)(delivery.subject).pipe(
         Effect.tapCause((cause) => Effect.logDebug("finishing a job is tried again", cause)),
         Effect.retry(patiently),
         Effect.orDie,

@@ -218,6 +218,8 @@ export const make = (
     while (true) {
       const view = yield* standing(id)
       const { address, newest, state } = view
+      // An earlier try was stored, and a server was faster than its answer.
+      if ([...state.asked, ...state.history].some(({ id }) => id === job)) return job
       if (state.asked.length >= Entry.maxAsked) {
         const reason = `${Entry.maxAsked} runs that were asked for wait already`
         return yield* new InvalidOptions({ field: "id", value: show(id), reason })

@@ -20,6 +20,12 @@ export const entryName = "_recurring"
 /** Lane of their messages; it means nothing where nobody pulls. */
 const lane = 3
 
+/**
+ * Lane of the engine's queue on which one lies that is to be looked at at once. Alarms fire to another
+ * one: one that is replaced as it fires would take the place of what has replaced it.
+ */
+const lookLane = 1
+
 /** What there is of an entry. */
 export interface EntryView {
   readonly address: Subjects.Address
@@ -27,6 +33,8 @@ export interface EntryView {
   readonly current: Records.JobMessage
   /** The newest sequence: the condition of the next change (W1). */
   readonly newest: number
+  /** Sequences of the other messages at its address, which don't count. */
+  readonly stale: ReadonlyArray<number>
   readonly plan: Entry.Plan | Entry.Unreadable
   readonly state: Entry.State | Entry.Unreadable
 }
@@ -70,10 +78,14 @@ export const viewOf = (
     if (
       ahead > 0 || (!(ahead < 0) && current.stored.sequence > (best?.current.stored.sequence ?? 0))
     ) {
-      best = { address, current, newest, ...said }
+      best = { address, current, newest, stale: [], ...said }
     }
   }
-  return best && { ...best, newest }
+  if (best === undefined) return undefined
+  const { sequence: counts } = best.current.stored
+  const stale = messages.map(({ stored: { sequence } }) => sequence)
+    .filter((sequence) => sequence !== counts)
+  return { ...best, newest, stale }
 }
 
 /** What there is of the entry at an address; `undefined` for nothing. */
@@ -129,7 +141,7 @@ export const looked = (
   { address, current }: Pick<EntryView, "address" | "current">,
   payload: Uint8Array,
 ): Message => ({
-  subject: subjects.live("ready", Subjects.engineQueue, Moves.tickLane, address),
+  subject: subjects.live("ready", Subjects.engineQueue, lookLane, address),
   payload,
   headers: current.subject.state === "await"
     ? Conditional.supersedeLines(current.stored.subject)

@@ -15,6 +15,7 @@ import { InvalidOptions } from "../core/errors.ts"
 import * as JobId from "../core/JobId.ts"
 import { fromWire } from "../core/JobState.ts"
 import * as AtomicBatch from "../nats/AtomicBatch.ts"
+import * as Conditional from "../nats/Conditional.ts"
 import { Code, type NatsError } from "../nats/errors.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
@@ -229,8 +230,13 @@ export const make = (
         if ((yield* putAside(view, undefined)) !== undefined) return
         continue
       }
-      // It has been away for long enough.
-      if (state.removed !== undefined) return
+      // It has been away for long enough. Of what doesn't count nothing may be left without it.
+      if (state.removed !== undefined) {
+        for (const sequence of view.stale) {
+          yield* Conditional.remove(wire, address.partition, sequence)
+        }
+        return
+      }
       // The clock that fired the alarm is the server's; ours may be a little behind.
       const now = Math.max(clock.now(), current.stored.time)
       const tried = yield* tryOnce(view, plan, state, now)
