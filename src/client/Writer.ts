@@ -11,7 +11,7 @@ import * as JobId from "../core/JobId.ts"
 import { maxInstantMillis, payloadLimit } from "../core/Limits.ts"
 import { show } from "../core/Names.ts"
 import { type Instant, instantOf, millisOf } from "../core/Time.ts"
-import { type NatsError, Rejected, Unavailable } from "../nats/errors.ts"
+import { Code, type NatsError, Rejected, Unavailable } from "../nats/errors.ts"
 import type { Ack, Publication } from "../nats/Publisher.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { TopologyConflict } from "../nats/Topology.ts"
@@ -69,7 +69,10 @@ export interface Writer {
     message: Uint8Array,
     due: number | undefined,
   ) => Publication
-  /** Makes the queue's consumers when this process hasn't seen them yet. */
+  /**
+   * Makes the queue's consumers when this process hasn't seen them yet. A user that may not make them
+   * stores jobs all the same: they wait in the stream for the first server that takes the queue.
+   */
   readonly ensureQueue: (
     queue: string,
   ) => Effect.Effect<void, NatsError | TopologyConflict | InvalidOptions>
@@ -111,7 +114,10 @@ export const make = (wire: Wire, patience: number): Writer => {
   const nextId = JobId.makeGenerator()
   const partitions = Array.from({ length: wire.partitions }, (_, partition) => partition)
   let turn = 0
-  const knowsQueue = (queue: string) => partitions.every((p) => wire.knowsQueue(queue, p))
+  /** Queues whose consumers are others' to make. */
+  const foreign = new Set<string>()
+  const knowsQueue = (queue: string) =>
+    foreign.has(queue) || partitions.every((p) => wire.knowsQueue(queue, p))
   return {
     patience,
     newId: () => nextId(turn = (turn + 1) % wire.partitions),
@@ -151,7 +157,7 @@ export const make = (wire: Wire, patience: number): Writer => {
     },
     ensureQueue: (queue) =>
       Effect.forEach(
-        partitions.filter((p) => !wire.knowsQueue(queue, p)),
+        foreign.has(queue) ? [] : partitions.filter((p) => !wire.knowsQueue(queue, p)),
         (p) => wire.ensureQueue(queue, p),
         { discard: true },
       ).pipe(
@@ -159,6 +165,10 @@ export const make = (wire: Wire, patience: number): Writer => {
           while: (error) => error._tag === "Unavailable",
           schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: patience })),
         }),
+        Effect.catchIf(
+          (error) => error._tag === "Rejected" && error.code === Code.notPermitted,
+          () => Effect.sync(() => void foreign.add(queue)),
+        ),
       ),
     knowsQueue,
     dueOf: ({ at, delay }, deadline = Number.POSITIVE_INFINITY) => {

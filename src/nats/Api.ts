@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { Msg, NatsConnection } from "nats"
 import { type NatsError, Rejected, Unavailable } from "./errors.ts"
+import * as Violations from "./Violations.ts"
 
 /** How long a request to the JetStream API may take before it counts as unanswered. */
 export const requestTimeoutMillis = 5_000
@@ -12,20 +13,32 @@ export const requestTimeoutMillis = 5_000
 const encoder = new TextEncoder()
 const noBytes = new Uint8Array(0)
 
-/** Sends one request and gives the answering message. Fails with `Unavailable` only. */
+/**
+ * Sends one request and gives the answering message. Fails with `Unavailable` without an answer, and
+ * with `Rejected` when this user may not send it.
+ */
 export const request = (
   connection: NatsConnection,
   subject: string,
   payload: Uint8Array | string,
   operation: string,
   timeoutMillis: number = requestTimeoutMillis,
-): Effect.Effect<Msg, Unavailable> =>
+): Effect.Effect<Msg, NatsError> =>
   Effect.tryPromise({
     try: () => connection.request(subject, payload, { timeout: timeoutMillis }),
-    catch: (cause) => new Unavailable({ operation, cause }),
+    catch: (cause) => failureOf(operation, cause),
   })
 
-interface ApiReply {
+/** What a request failed with that the client library rejected. */
+export const failureOf = (operation: string, cause: unknown): NatsError => {
+  const violation = Violations.violationIn(cause)
+  return violation === undefined
+    ? new Unavailable({ operation, cause })
+    : Violations.refusal(operation, violation)
+}
+
+/** What every answer of the JetStream API may hold instead of what was asked for. */
+export interface ApiReply {
   readonly error?: {
     readonly code: number
     readonly err_code?: number

@@ -5,6 +5,7 @@ import * as Api from "./Api.ts"
 import { type NatsError, Rejected, repeatable, Unavailable } from "./errors.ts"
 import { rawHeaders } from "./Publisher.ts"
 import { duplicateWindowMillis } from "./TopologyPlan.ts"
+import * as Violations from "./Violations.ts"
 
 /** A message of the batch. */
 export interface BatchMessage {
@@ -26,13 +27,16 @@ const longestMillis = duplicateWindowMillis - 2 * Api.requestTimeoutMillis
 let counter = 0
 const batchPrefix = crypto.randomUUID().slice(0, 18)
 
+const operationOf = (messages: ReadonlyArray<BatchMessage>): string =>
+  `storing ${messages.length} jobs together`
+
 const attempt = (
   connection: NatsConnection,
   messages: ReadonlyArray<BatchMessage>,
   withinMillis: number,
 ): Effect.Effect<void, NatsError> =>
   Effect.suspend(() => {
-    const operation = `storing ${messages.length} jobs together`
+    const operation = operationOf(messages)
     const id = `${batchPrefix}-${++counter}`
     const headersOf = (message: BatchMessage, index: number) =>
       `Nats-Batch-Id: ${id}\r\nNats-Batch-Sequence: ${index + 1}\r\n` +
@@ -53,7 +57,7 @@ const attempt = (
             timeout: withinMillis,
           })
         },
-        catch: (cause) => new Unavailable({ operation, cause }),
+        catch: (cause) => Api.failureOf(operation, cause),
       }),
       (answer): Effect.Effect<void, NatsError> => {
         const { error } = answer.json<{
@@ -90,8 +94,11 @@ export const publish = (
   patienceMillis: number,
 ): Effect.Effect<void, NatsError> => {
   const end = performance.now() + Math.min(patienceMillis, longestMillis)
+  const subjects = new Set(messages.map(({ subject }) => subject))
+  let refused: Rejected | undefined
   const loop: Effect.Effect<void, NatsError> = Effect.catchTag(
     Effect.suspend(() => {
+      if (refused !== undefined) return Effect.fail(refused)
       const left = Math.max(shortestTryMillis, end - performance.now())
       return attempt(connection, messages, Math.min(Api.requestTimeoutMillis, left))
     }),
@@ -101,5 +108,13 @@ export const publish = (
         ? Effect.fail(error)
         : Effect.andThen(Effect.sleep(pauseMillis), loop),
   )
-  return messages.length === 0 ? Effect.void : loop
+  if (messages.length === 0) return Effect.void
+  // Only the last message is answered: what becomes of the others shows as an incomplete batch.
+  const listening = Effect.sync(() =>
+    Violations.listen(connection, (violation) => {
+      if (violation.operation !== "publish" || !subjects.has(violation.subject)) return
+      refused ??= Violations.refusal(operationOf(messages), violation)
+    })
+  )
+  return Effect.acquireUseRelease(listening, () => loop, (stop) => Effect.sync(stop))
 }

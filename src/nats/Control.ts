@@ -3,8 +3,9 @@
  * lost goes through the streams; this is for questions and for hints.
  */
 import * as Effect from "effect/Effect"
-import { createInbox, type NatsConnection } from "nats"
+import type { NatsConnection } from "nats"
 import * as MessagePack from "../core/MessagePack.ts"
+import * as Inbox from "./Inbox.ts"
 
 /**
  * Asks everybody who listens on a subject, and gives the first answer that `pick` takes.
@@ -23,7 +24,7 @@ export const ask = <A>(
   },
 ): Effect.Effect<A | undefined> =>
   Effect.callback<A | undefined>((resume) => {
-    const inbox = createInbox()
+    const inbox = Inbox.make(connection)
     let answers = 0
     const finish = (result: A | undefined) => {
       clearTimeout(timer)

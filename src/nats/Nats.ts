@@ -12,19 +12,14 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import {
-  AuthorizationError,
-  connect,
-  PermissionViolationError,
-  RequestError,
-  UserAuthenticationExpiredError,
-} from "nats"
+import { AuthorizationError, connect, RequestError, UserAuthenticationExpiredError } from "nats"
 import type { NatsConnection, ServerInfo } from "nats"
 import * as Api from "./Api.ts"
 import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
 import type { EmbeddedOptions } from "./EmbeddedOptions.ts"
 import * as EmbeddedServer from "./EmbeddedServer.ts"
 import { Unavailable, UnsupportedServer } from "./errors.ts"
+import * as Inbox from "./Inbox.ts"
 import {
   InvalidNatsOptions,
   type NatsOptions,
@@ -34,6 +29,7 @@ import {
   resolveNamespace,
 } from "./NatsOptions.ts"
 import { isSupported, wanted } from "./ServerVersion.ts"
+import * as Violations from "./Violations.ts"
 import process from "node:process"
 
 export type { ConnectionStatus } from "./ConnectionStatus.ts"
@@ -142,6 +138,7 @@ const dial = (settings: Resolved): Effect.Effect<NatsConnection, DialError> =>
     connect({
       servers: settings.servers,
       name: settings.name,
+      ...(settings.inboxPrefix === undefined ? {} : { inboxPrefix: settings.inboxPrefix }),
       ...(settings.authenticator === undefined ? {} : { authenticator: settings.authenticator }),
       ...(settings.tls === undefined ? {} : { tls: settings.tls }),
       timeout: connectTimeoutMillis,
@@ -155,8 +152,9 @@ const dial = (settings: Resolved): Effect.Effect<NatsConnection, DialError> =>
       ignoreAuthErrorAbort: true,
     }).then(
       (connection) => {
-        if (abandoned) void connection.close()
-        else resume(Effect.succeed(connection))
+        if (abandoned) return void connection.close()
+        if (settings.inboxPrefix !== undefined) Inbox.setPrefix(connection, settings.inboxPrefix)
+        resume(Effect.succeed(connection))
       },
       (cause: unknown) => resume(Effect.fail(dialError(settings, cause))),
     )
@@ -201,7 +199,7 @@ const hangUp = (connection: NatsConnection, connected: boolean): Effect.Effect<v
 const checkJetStream = (
   connection: NatsConnection,
   version: string,
-): Effect.Effect<void, Unavailable | UnsupportedServer> => {
+): Effect.Effect<void, Unavailable | UnsupportedServer | InvalidNatsOptions> => {
   const off = (what: string) =>
     new UnsupportedServer({
       version,
@@ -209,19 +207,37 @@ const checkJetStream = (
         `${what}. Start the server with JetStream (nats-server -js, or a jetstream block in ` +
         "its configuration), or use an account that has it.",
     })
-  return Api.call<unknown>(connection, "INFO", undefined, "asking for JetStream").pipe(
-    Effect.asVoid,
-    Effect.catchTags({
-      Rejected: (error) =>
-        Effect.fail(off(`JetStream is not usable (${error.description}, code ${error.code})`)),
-      Unavailable: (error) =>
-        error.cause instanceof RequestError && error.cause.isNoResponders()
+  const operation = "asking for JetStream"
+  return Effect.tryPromise({
+    try: () => connection.request("$JS.API.INFO", "", { timeout: Api.requestTimeoutMillis }),
+    catch: (cause) => cause,
+  }).pipe(
+    Effect.matchEffect({
+      onSuccess: (message): Effect.Effect<void, UnsupportedServer> => {
+        const { error } = message.json<Api.ApiReply>()
+        return error === undefined ? Effect.void : Effect.fail(
+          off(`JetStream is not usable (${error.description}, code ${error.err_code ?? 0})`),
+        )
+      },
+      onFailure: (
+        cause,
+      ): Effect.Effect<void, Unavailable | UnsupportedServer | InvalidNatsOptions> => {
+        const violation = Violations.violationIn(cause)
+        // Who may only publish can't ask; the first publish tells.
+        if (violation?.operation === "publish") return Effect.void
+        if (violation !== undefined) {
+          return Effect.fail(
+            new InvalidNatsOptions({
+              field: "inboxPrefix",
+              problem: `this user may not subscribe to "${violation.subject}", where it would ` +
+                "get its answers; set it to the prefix that the user's permissions allow",
+            }),
+          )
+        }
+        return cause instanceof RequestError && cause.isNoResponders()
           ? Effect.fail(off("JetStream is not enabled"))
-          // Who may only publish can't ask; the first publish tells.
-          : error.cause instanceof PermissionViolationError ||
-              (error.cause as Error | undefined)?.cause instanceof PermissionViolationError
-          ? Effect.void
-          : Effect.fail(error),
+          : Effect.fail(new Unavailable({ operation, cause }))
+      },
     }),
   )
 }

@@ -47,6 +47,12 @@ export interface NatsOptions {
   readonly tls?: boolean | Tls
   /** Which installation inside the NATS account; `[A-Za-z0-9_-]{1,64}`, default `portfire`. */
   readonly namespace?: string
+  /**
+   * Begin of the subjects on which this process gets its answers, one or more tokens; default
+   * `_INBOX`. One for each user, and the right to subscribe to no other, keeps users of one account
+   * from reading each other's answers.
+   */
+  readonly inboxPrefix?: string
   /** What the server's monitoring calls this connection. */
   readonly name?: string
   /** Wait for a server that isn't there yet, instead of failing. Wrong credentials fail all the same. */
@@ -80,6 +86,8 @@ export interface Resolved {
   readonly authenticatedBy: string
   readonly tls: TlsOptions | null | undefined
   readonly namespace: string
+  /** Undefined for the client library's own, `_INBOX`. */
+  readonly inboxPrefix: string | undefined
   readonly name: string
   readonly waitOnFirstConnect: boolean
 }
@@ -152,6 +160,20 @@ export const resolveNamespace = (option: unknown, environment: Environment): str
   return typeof value === "string" && /^[A-Za-z0-9_-]{1,64}$/.test(value)
     ? value
     : refuse(field, "must be 1 to 64 letters, digits, '_' or '-'")
+}
+
+const resolveInboxPrefix = (option: unknown, environment: Environment): string | undefined => {
+  const set = variable(environment, "INBOX_PREFIX")
+  const value = option ?? set?.value
+  if (value === undefined) return undefined
+  // Under `$` and `pf` lie the server's subjects and ours.
+  return typeof value === "string" && /^(?!pf\.|pf$)[\w-]{1,64}(\.[\w-]{1,64}){0,7}$/.test(value)
+    ? value
+    : refuse(
+      option === undefined ? set?.field ?? "inboxPrefix" : "inboxPrefix",
+      "must be 1 to 8 tokens of letters, digits, '_' or '-', the first one not pf, for example " +
+        "_INBOX_worker",
+    )
 }
 
 interface Address {
@@ -326,6 +348,7 @@ const resolveOrThrow = (options: NatsOptions, environment: Environment): Resolve
     "authentication",
     "tls",
     "namespace",
+    "inboxPrefix",
     "name",
     "waitOnFirstConnect",
   ])
@@ -346,6 +369,7 @@ const resolveOrThrow = (options: NatsOptions, environment: Environment): Resolve
     ),
     tls: resolveTls(options.tls ?? environmentTls(environment) ?? (wantsTls || undefined)),
     namespace: resolveNamespace(options.namespace, environment),
+    inboxPrefix: resolveInboxPrefix(options.inboxPrefix, environment),
     name: options.name === undefined ? "portfire" : text("name", options.name),
     waitOnFirstConnect: flag("waitOnFirstConnect", options.waitOnFirstConnect),
   }

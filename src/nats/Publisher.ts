@@ -7,8 +7,10 @@
  * until it is answered or the caller's patience ends. Every repetition is conditional, so it stores
  * nothing twice: an unconditional first publish of a new id is repeated expecting an empty subject.
  */
-import { createInbox, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "nats"
+import type { Msg, MsgHdrs, NatsConnection, Subscription } from "nats"
 import { Code, repeatable } from "./errors.ts"
+import * as Inbox from "./Inbox.ts"
+import * as Violations from "./Violations.ts"
 
 /** What became of a publish. */
 export type Ack =
@@ -87,6 +89,7 @@ export class Publisher {
   readonly #connection: NatsConnection
   readonly #inbox: string
   readonly #subscription: Subscription
+  readonly #stopListening: () => void
   /** Sent and not answered, by token, in the order of sending. */
   readonly #outstanding = new Map<number, Entry>()
   /** Answered without a decision, waiting to be sent again. */
@@ -108,12 +111,13 @@ export class Publisher {
     this.#window = options.window ?? 4_096
     this.#windowBytes = options.windowBytes ?? 16 * 1024 * 1024
     this.#answerWithin = options.answerWithin ?? 5_000
-    this.#inbox = `${createInbox()}.`
+    this.#inbox = `${Inbox.make(connection)}.`
     this.#subscription = connection.subscribe(`${this.#inbox}*`, {
       callback: (error, message) => {
         if (error === null) this.#answered(message)
       },
     })
+    this.#stopListening = Violations.listen(connection, (violation) => this.#refused(violation))
   }
 
   /** Messages that are not settled yet, the waiting ones included. */
@@ -150,6 +154,7 @@ export class Publisher {
   close(): void {
     this.#closed = true
     this.#subscription.unsubscribe()
+    this.#stopListening()
     clearInterval(this.#timer)
     for (const timer of this.#later.values()) clearTimeout(timer)
     const entries = [
@@ -217,6 +222,16 @@ export class Publisher {
       this.#again(entry, Math.min(1_000, 10 * 2 ** Math.min(entry.tries, 7)))
     } else {
       this.#settle(entry, { _tag: "Refused", code, description })
+    }
+  }
+
+  /** Nothing answers a message that this user may not publish; all of its subject fare the same. */
+  #refused(violation: Violations.Violation): void {
+    if (violation.operation !== "publish") return
+    const description = Violations.describe(violation)
+    for (const entry of [...this.#outstanding.values()]) {
+      if (entry.publication.subject !== violation.subject) continue
+      this.#settle(entry, { _tag: "Refused", code: Code.notPermitted, description })
     }
   }
 

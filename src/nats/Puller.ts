@@ -6,7 +6,9 @@
  * Delivered messages keep the subject they have in the stream; which pull brought one doesn't show,
  * so there is at most one pull per consumer and its tag finds it.
  */
-import { createInbox, type Msg, type NatsConnection, type Subscription } from "nats"
+import type { Msg, NatsConnection, Subscription } from "nats"
+import * as Inbox from "./Inbox.ts"
+import * as Violations from "./Violations.ts"
 
 /** A message that a consumer has delivered to us: we hold its lease until it is acknowledged. */
 export interface Delivered {
@@ -76,6 +78,9 @@ export class Puller {
   readonly #connection: NatsConnection
   readonly #handlers: PullerHandlers
   #counter = 0
+  /** The newest pull of each consumer, by the subject it was asked for on. */
+  readonly #newest = new Map<string, { readonly tag: number; readonly number: number }>()
+  #stopListening: (() => void) | undefined
   #now: { readonly inbox: string; readonly subscription: Subscription } | undefined
   #wait: { readonly inbox: string; readonly subscription: Subscription } | undefined
 
@@ -93,8 +98,14 @@ export class Puller {
     const request = kind === "now"
       ? `{"batch":${batch},"no_wait":true}`
       : `{"batch":${batch},"no_wait":true,"expires":${waitNanos},"idle_heartbeat":${beatNanos}}`
+    const subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`
+    this.#newest.set(subject, { tag, number })
+    this.#stopListening ??= Violations.listen(
+      this.#connection,
+      (violation) => this.#refused(violation),
+    )
     this.#connection.publish(
-      `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`,
+      subject,
       encoder.encode(request),
       { reply: `${channel.inbox}.${tag}.${number}` },
     )
@@ -112,6 +123,9 @@ export class Puller {
   async drain(): Promise<void> {
     const now = this.#now
     this.#now = undefined
+    this.#stopListening?.()
+    this.#stopListening = undefined
+    this.#newest.clear()
     await Promise.all([
       this.stopWaiting(),
       now === undefined || now.subscription.isClosed() ? undefined : now.subscription.drain(),
@@ -128,8 +142,15 @@ export class Puller {
     this.#connection.publish(delivered.reply, inProgress)
   }
 
+  /** Nothing answers a pull that this user may not ask for. */
+  #refused(violation: Violations.Violation): void {
+    const pull = this.#newest.get(violation.subject)
+    if (pull === undefined || violation.operation !== "publish") return
+    this.#handlers.end(pull.tag, pull.number, "refused", Violations.describe(violation))
+  }
+
   #subscribe(): { readonly inbox: string; readonly subscription: Subscription } {
-    const inbox = createInbox()
+    const inbox = Inbox.make(this.#connection)
     const subscription = this.#connection.subscribe(`${inbox}.*.*`, {
       callback: (error, message) => {
         if (error === null) this.#receive(message, inbox.length + 1)

@@ -5,9 +5,11 @@
  * A read that is lost with its connection fails as `Unavailable`; whoever can wait repeats it.
  */
 import * as Effect from "effect/Effect"
-import { createInbox, type Msg, type NatsConnection, type Subscription } from "nats"
+import type { Msg, NatsConnection, Subscription } from "nats"
 import * as Api from "./Api.ts"
 import { Code, type NatsError, Rejected, Unavailable } from "./errors.ts"
+import * as Inbox from "./Inbox.ts"
+import * as Violations from "./Violations.ts"
 
 /** A message as it lies in a stream. */
 export interface StoredMessage {
@@ -50,22 +52,26 @@ interface Collector {
 
 const encoder = new TextEncoder()
 
+const directGet = (stream: string): string => `$JS.API.DIRECT.GET.${stream}`
+
 /** Reads by direct get on one connection, with one inbox for all answers. */
 export class Reader {
   readonly #connection: NatsConnection
   readonly #inbox: string
   readonly #subscription: Subscription
+  readonly #stopListening: () => void
   readonly #open = new Map<string, Collector>()
   #counter = 0
 
   constructor(connection: NatsConnection) {
     this.#connection = connection
-    this.#inbox = `${createInbox()}.`
+    this.#inbox = `${Inbox.make(connection)}.`
     this.#subscription = connection.subscribe(`${this.#inbox}*`, {
       callback: (error, message) => {
         if (error === null) this.#answered(message)
       },
     })
+    this.#stopListening = Violations.listen(connection, (violation) => this.#refused(violation))
   }
 
   /**
@@ -152,6 +158,7 @@ export class Reader {
   /** Ends the reader; reads under way end as `Unavailable`. */
   close(): void {
     this.#subscription.unsubscribe()
+    this.#stopListening()
     for (const collector of [...this.#open.values()]) {
       collector.done(new Unavailable({ operation: "reading, the reader was closed" }))
     }
@@ -160,12 +167,21 @@ export class Reader {
   #ask(token: string, { done, query, stream }: Collector): void {
     try {
       this.#connection.publish(
-        `$JS.API.DIRECT.GET.${stream}`,
+        directGet(stream),
         encoder.encode(query),
         { reply: this.#inbox + token },
       )
     } catch (cause) {
       done(new Unavailable({ operation: `reading ${stream}`, cause }))
+    }
+  }
+
+  /** Nothing answers a read that this user may not ask for. */
+  #refused(violation: Violations.Violation): void {
+    if (violation.operation !== "publish") return
+    for (const { done, stream } of [...this.#open.values()]) {
+      if (directGet(stream) !== violation.subject) continue
+      done(Violations.refusal(`reading ${stream}`, violation))
     }
   }
 

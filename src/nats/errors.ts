@@ -77,6 +77,8 @@ export type NatsError = Unavailable | Rejected
 
 /** The server's error codes that the engine acts on. */
 export const Code = {
+  /** Not one of the server's: the connection's user lacks a permission, which `description` names. */
+  notPermitted: 403,
   /** The newest message of the subject is another one than expected. */
   wrongLastSequence: 10071,
   /** No message found. */
