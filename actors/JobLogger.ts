@@ -10,7 +10,8 @@ import type { Definition } from "../src/client/Definition.ts"
 import type { LogLimits } from "../src/client/LogOptions.ts"
 import { RunningJob } from "./RunningJob.ts"
 
-const textOf = (message: unknown, cause: Cause.Cause<unknown>): string => {
+/** What was logged, as one text. */
+export const textOf = (message: unknown, cause: Cause.Cause<unknown>): string => {
   // Showing a value runs code of the program that logs it.
   try {
     const parts = (Array.isArray(message) ? message : [message]).map((part: unknown) =>

@@ -55,6 +55,16 @@ export interface JobOptions {
 /** What can be said of one job. */
 export interface EnqueueOptions extends JobOptions, Identity.IdentityOptions {}
 
+/** Where a handler runs outside of the server's event loop. */
+export type Isolation = "thread" | "process"
+
+const isolationOf = (value: unknown): Isolation | undefined | InvalidOptions =>
+  value === undefined || value === "thread" || value === "process" ? value : new InvalidOptions({
+    field: "isolation",
+    value: show(value),
+    reason: "it is thread or process; leave the option out to run in the server's event loop",
+  })
+
 /** A definition as the engine uses it. */
 export interface Definition {
   readonly name: string
@@ -77,6 +87,8 @@ export interface Definition {
   readonly retentionClass: string | undefined
   /** Middleware around its jobs, outermost first; opaque here, since it knows of job options. */
   readonly middleware: ReadonlyArray<unknown>
+  /** Where its handler runs, if not in the server's event loop. */
+  readonly isolation: Isolation | undefined
   /** How its jobs are unique, if they are. */
   readonly unique: Identity.DefinitionRules | undefined
   /** The constant beginning of a message without overrides. */
@@ -169,6 +181,7 @@ export const define = (
     readonly version?: number | undefined
     readonly migrations?: Versions.Migrations | undefined
     readonly unique?: Identity.UniqueJobs<never> | undefined
+    readonly isolation?: Isolation | undefined
     /** A command of the engine, whose name and queue nobody else may use. */
     readonly engine?: true | undefined
   },
@@ -210,6 +223,7 @@ export const define = (
     retention,
     logs,
     retentionClass,
+    isolation: orThrow(isolationOf(options.isolation)),
     unique: options.unique === undefined ? undefined : orThrow(Identity.define(options.unique)),
     middleware: options.middleware ?? [],
     template: Envelope.template(name, queue, lane, {

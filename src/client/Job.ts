@@ -196,6 +196,11 @@ export interface Options<P extends AnySchema, A extends AnySchema, E extends Any
    * gives an Effect, for each version it starts from. Below the lowest one no payload can be read.
    */
   readonly migrations?: Migrations | undefined
+  /**
+   * Runs its handler outside of the server's event loop, in a thread or in a process of its own: it
+   * is bound with `Isolated.layer` then. Default no.
+   */
+  readonly isolation?: Definition.Isolation | undefined
   /** Makes its jobs unique: while one of them holds a key, no other with this key is stored. */
   readonly unique?: UniqueJobs<P["Type"]> | undefined
 }
@@ -210,6 +215,7 @@ const optionKeys: ReadonlyArray<string> = [
   "logs",
   "version",
   "migrations",
+  "isolation",
   "unique",
 ]
 
