@@ -20,6 +20,7 @@ import { randomBytes } from "node:crypto"
 import { existsSync, readdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
+import type { SyncInterval } from "./Durability.ts"
 import { type EmbeddedOptions, resolveEmbedded } from "./EmbeddedOptions.ts"
 import * as FolderLock from "./FolderLock.ts"
 import { atExit } from "./LastMoments.ts"
@@ -67,6 +68,8 @@ export interface EmbeddedServer {
   readonly onMove: (callback: (address: string) => void) => void
   /** Look now whether the server lives: the connection to it was lost. */
   readonly look: () => void
+  /** How often it syncs to its disk, by the configuration it runs on. */
+  readonly syncInterval: () => SyncInterval
 }
 
 /** Longer than the slowest start, which happens under the lock. */
@@ -192,7 +195,7 @@ export const start = (
 
     const refuseToJoin = (found: ServerProcess.Running): string | undefined => {
       const isWeaker = settings.durability === "always" &&
-        !ServerProcess.lastConfig(folder).includes('sync_interval: "always"')
+        ServerProcess.syncIntervalOf(folder) !== "always"
       if (isWeaker) {
         return "other processes run its server with durability interval. Stop them first, or ask " +
           "for the same"
@@ -325,5 +328,6 @@ export const start = (
         suspicious = Date.now() + suspicionMillis
         wake()
       },
+      syncInterval: () => ServerProcess.syncIntervalOf(folder),
     }
   })

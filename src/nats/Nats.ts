@@ -16,6 +16,7 @@ import { AuthorizationError, connect, RequestError, UserAuthenticationExpiredErr
 import type { NatsConnection, ServerInfo } from "nats"
 import * as Api from "./Api.ts"
 import { type ConnectionStatus, track } from "./ConnectionStatus.ts"
+import type { SyncInterval } from "./Durability.ts"
 import type { EmbeddedOptions } from "./EmbeddedOptions.ts"
 import * as EmbeddedServer from "./EmbeddedServer.ts"
 import { Unavailable, UnsupportedServer } from "./errors.ts"
@@ -61,8 +62,12 @@ export interface Nats {
   readonly server: () => ConnectedServer
   /** The current state first, then each change; ends after `closed`. For any number of readers. */
   readonly status: Stream.Stream<ConnectionStatus>
+  /** The state of the connection now. */
+  readonly current: () => ConnectionStatus
   /** Calls back synchronously after each reconnect; returns the unsubscribe. */
   readonly onReconnect: (callback: () => void) => () => void
+  /** How often the server syncs, where this process has configured it. */
+  readonly knownSyncInterval: () => SyncInterval | undefined
 }
 
 /** The connection as a service. */
@@ -246,6 +251,7 @@ const checkJetStream = (
 const make = (
   settings: Resolved,
   schedule?: Schedule.Schedule<unknown>,
+  knownSyncInterval: Nats["knownSyncInterval"] = () => undefined,
 ): Effect.Effect<Nats, ConnectError, Scope.Scope> =>
   Effect.gen(function* () {
     const dialled = schedule === undefined ? dial(settings) : dialAgain(settings, schedule)
@@ -276,7 +282,9 @@ const make = (
         return last
       },
       status: tracker.changes,
+      current: tracker.current,
       onReconnect: tracker.onReconnect,
+      knownSyncInterval,
     }
   })
 
@@ -313,7 +321,7 @@ export const layerEmbedded = (
         authentication: { user: server.user, password: server.password },
         namespace,
       }, {})
-      const nats = yield* make(settings, embeddedConnectSchedule)
+      const nats = yield* make(settings, embeddedConnectSchedule, server.syncInterval)
       server.onMove((address) => nats.connection.setServers([address]))
       yield* Effect.forkScoped(Stream.runForEach(
         nats.status,

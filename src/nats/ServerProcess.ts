@@ -20,6 +20,7 @@ import {
 } from "node:fs"
 import { join, resolve } from "node:path"
 import process from "node:process"
+import type { SyncInterval } from "./Durability.ts"
 import { exists, isEnding, readIfThere } from "./ProcessIdentity.ts"
 
 /** Where things are in a data folder. The server keeps its streams in `jetstream` beside them. */
@@ -133,6 +134,10 @@ trace: ${settings.logLevel === "trace"}
 
 /** What the server that runs, or the last one, was told. */
 export const lastConfig = (folder: Folder): string => readIfThere(folder.config) ?? ""
+
+/** How often the server that runs syncs to its disk: every write, or each so many milliseconds. */
+export const syncIntervalOf = (folder: Folder): SyncInterval =>
+  lastConfig(folder).includes('sync_interval: "always"') ? "always" : 1_000
 
 const hasProc = process.platform === "linux" && readIfThere("/proc/self/cmdline") !== undefined
 

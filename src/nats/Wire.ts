@@ -6,7 +6,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type { InvalidOptions } from "../core/errors.ts"
+import { InvalidOptions } from "../core/errors.ts"
+import * as Durability from "./Durability.ts"
+import * as DurabilityFacts from "./DurabilityFacts.ts"
 import type { NatsError } from "./errors.ts"
 import { Nats } from "./Nats.ts"
 import { Publisher } from "./Publisher.ts"
@@ -17,12 +19,16 @@ import * as Topology from "./Topology.ts"
 import { defaultAckWaitMillis, type PlanOptions } from "./TopologyPlan.ts"
 
 /** How the streams of a namespace are made when they don't exist yet. */
-export type StreamOptions = Omit<PlanOptions, "namespace"> & Topology.ApplyOptions & {
-  /** Time without a sign of life after which a job is given to another worker, in ms. */
-  readonly ackWaitMillis?: number | undefined
-  /** Jobs of one queue and priority that all servers together may hold. */
-  readonly maxAckPending?: number | undefined
-}
+export type StreamOptions =
+  & Omit<PlanOptions, "namespace">
+  & Topology.ApplyOptions
+  & Durability.DurabilityOptions
+  & {
+    /** Time without a sign of life after which a job is given to another worker, in ms. */
+    readonly ackWaitMillis?: number | undefined
+    /** Jobs of one queue and priority that all servers together may hold. */
+    readonly maxAckPending?: number | undefined
+  }
 
 /**
  * Options of the streams, read by everything that connects. The default is one partition, one
@@ -67,6 +73,12 @@ export interface Wire {
   readonly reader: Reader
   /** The server's clock: all delays count from it, whatever this machine's clock says (W14). */
   readonly clock: ServerClock.ServerClock
+  /** What the servers do now for what they have acknowledged; asks them. */
+  readonly durability: Effect.Effect<Durability.Durability, NatsError>
+  /** Why that isn't what was asked for; nothing when it is. */
+  readonly durabilityGaps: (
+    found: Durability.Durability,
+  ) => ReadonlyArray<Durability.DurabilityGap>
   /** See {@link AlarmMillis}. */
   readonly alarmMillis: number
   /** Makes sure that a queue has its consumers in a partition; asks the server once per process. */
@@ -88,9 +100,18 @@ const rememberedQueues = 10_000
 
 const make = Effect.gen(function* () {
   const nats = yield* Nats
-  const options = yield* StreamSettings
+  const settings = yield* StreamSettings
+  const asked = Durability.resolve(settings)
+  if (asked instanceof InvalidOptions) return yield* asked
+  const planned = Durability.planned(asked.level, settings)
+  if (planned instanceof InvalidOptions) return yield* planned
+  const options = { ...settings, ...planned }
   const { connection, namespace } = nats
-  const { partitions, replicas } = yield* Topology.ensure(connection, { ...options, namespace })
+  const { partitions, replicas } = yield* Effect.mapError(
+    Topology.ensure(connection, { ...options, namespace }),
+    DurabilityFacts.explain(asked),
+  )
+  if (asked.level !== undefined) yield* DurabilityFacts.ensure(nats, partitions, asked)
   const clock = yield* ServerClock.make(connection, Subjects.jobsStream(namespace, 0))
   const publisher = yield* Effect.acquireRelease(
     Effect.sync(() => new Publisher(connection)),
@@ -132,6 +153,8 @@ const make = Effect.gen(function* () {
     publisher,
     reader,
     clock,
+    durability: DurabilityFacts.look(nats, partitions, asked),
+    durabilityGaps: (found) => Durability.gapsOf(found, asked),
     alarmMillis: yield* AlarmMillis,
     ensureQueue: (queue, partition) =>
       Effect.suspend(() => {
@@ -154,7 +177,11 @@ const make = Effect.gen(function* () {
 })
 
 /** What making a {@link Wire} may fail with. */
-export type WireError = NatsError | InvalidOptions | Topology.TopologyConflict
+export type WireError =
+  | NatsError
+  | InvalidOptions
+  | Topology.TopologyConflict
+  | Durability.DurabilityNotMet
 
 /** Provides the namespace of the connection. */
 export const layer: Layer.Layer<Wire, WireError, Nats> = Layer.effect(Wire, make)
