@@ -319,6 +319,8 @@ const make = Effect.gen(function* () {
     return running === undefined ? record : { ...record, state: "processing" as const, running }
   })
 
+  const get: Client["get"] = (id) => getWith(id, JobRecord.plainDecoders)
+
   const ended = Effect.fnUntraced(function* (id: JobId, options: AwaitOptions | undefined) {
     const within = yield* withinOf(options, ["within"])
     const illegal = checkName("id", id)
@@ -366,8 +368,8 @@ const make = Effect.gen(function* () {
       ...batching,
       get: (id) => BatchRecord.get(wire, id),
     },
-    recurring: Entries.make(wire, writer, prepare, engine.entryStep),
-    get: (id) => getWith(id, JobRecord.plainDecoders),
+    recurring: Entries.make(wire, writer, prepare, engine.entryStep, get),
+    get,
     getWith,
     logs: journal.logs,
     progress: journal.progress,

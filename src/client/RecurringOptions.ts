@@ -61,7 +61,8 @@ export interface EntryOptions extends TimeOptions, JobOptions {
   readonly description?: string | undefined
 }
 
-const timeKeys: ReadonlyArray<string> = ["schedule", "timeZone", "from", "until"]
+/** Names of the options that say when an entry is due. */
+export const timeKeys: ReadonlyArray<string> = ["schedule", "timeZone", "from", "until"]
 
 /** Names of all options, those of the job included. */
 export const entryKeys: ReadonlyArray<string> = [
@@ -167,6 +168,12 @@ const misfireOf = (option: MisfireOption = "once"): Entry.Misfire | InvalidOptio
   return typeof millis === "number" ? { policy, tolerance: Math.ceil(millis) } : millis
 }
 
+/** Checks how many runs there are to be. */
+export const checkLimit = (limit: unknown): InvalidOptions | undefined =>
+  limit === undefined || (Number.isSafeInteger(limit) && Number(limit) >= 1)
+    ? undefined
+    : refuse("limit", limit, "it is a whole number of runs, 1 or more")
+
 /** The times of an entry, checked. */
 export interface Times {
   readonly recurrence: Recurrence.Recurrence
@@ -211,9 +218,13 @@ export const planOf = (
     maxDelayMillis,
   )
   if (typeof jitter !== "number") return jitter
-  if (limit !== undefined && !(Number.isSafeInteger(limit) && limit >= 1)) {
-    return refuse("limit", limit, "it is a whole number of runs, 1 or more")
+  // Of a cron expression the shortest distance isn't known, nor is it always meant.
+  if (times.recurrence._tag === "Every" && jitter > times.recurrence.millis) {
+    const reason = "it is longer than the interval, so runs would overtake each other"
+    return refuse("jitter", options.jitter, reason)
   }
+  const badLimit = checkLimit(limit)
+  if (badLimit !== undefined) return badLimit
   if (
     description !== undefined &&
     !(typeof description === "string" && description.length <= maxDescription)

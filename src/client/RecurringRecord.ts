@@ -130,6 +130,21 @@ const nextOf = (plan: Entry.Plan, state: Entry.State): number | undefined | Inva
   }
 }
 
+const stateWith = (
+  state: Entry.State,
+  next: () => ReturnType<typeof nextOf>,
+): RecurringState => {
+  if (Entry.isDisabled(state)) return "disabled"
+  if (state.paused !== undefined) return "paused"
+  if (state.trouble !== undefined) return "failing"
+  const time = next()
+  return typeof time === "object" ? "failing" : time === undefined ? "finished" : "active"
+}
+
+/** The state alone, without the work that the rest takes. */
+export const stateOf = (plan: Entry.Plan, state: Entry.State): RecurringState =>
+  stateWith(state, () => nextOf(plan, state))
+
 /** Builds the record. */
 export const fromParts = (plan: Entry.Plan, state: Entry.State): RecurringRecord => {
   const { job, recurrence } = plan
@@ -137,15 +152,7 @@ export const fromParts = (plan: Entry.Plan, state: Entry.State): RecurringRecord
   const next = nextOf(plan, state)
   return {
     id: plan.id,
-    state: Entry.isDisabled(state)
-      ? "disabled"
-      : paused !== undefined
-      ? "paused"
-      : trouble !== undefined || typeof next === "object"
-      ? "failing"
-      : next === undefined
-      ? "finished"
-      : "active",
+    state: stateWith(state, () => next),
     revision: state.revision,
     next: typeof next === "number" ? new Date(next) : undefined,
     job: job.name,
