@@ -128,10 +128,11 @@ const refuseWithoutTimes = (
       value: new Date(plan.until ?? 0).toISOString(),
       reason: "the schedule has no time between now and then",
     })
+    // Cron expressions and intervals always have one.
     : new InvalidOptions({
-      field: "schedule",
-      value: plan.recurrence._tag === "At" ? "at" : show(plan.id),
-      reason: "all of its times have passed",
+      field: "schedule.at",
+      value: `a list of ${plan.recurrence._tag === "At" ? plan.recurrence.instants.length : 0}`,
+      reason: "none of these instants is yet to come",
     })
 }
 

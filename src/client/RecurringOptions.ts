@@ -96,7 +96,7 @@ const recurrenceOf = (
 ): Recurrence.Recurrence | InvalidOptions => {
   const made = ((): Recurrence.Recurrence | InvalidOptions => {
     if (typeof schedule === "string") {
-      return { _tag: "Cron", pattern: schedule.trim(), zone: timeZone ?? "UTC" }
+      return { _tag: "Cron", pattern: schedule.trim(), zone: timeZone === undefined ? "UTC" : timeZone }
     }
     const isObject = typeof schedule === "object" && schedule !== null
     if (isObject && timeZone !== undefined) {
