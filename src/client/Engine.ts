@@ -14,12 +14,13 @@ import { fromWire } from "../core/JobState.ts"
 import * as Waits from "../core/Waits.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
-import { isRecord, stateOf } from "../nats/Records.ts"
+import { isRecord, type JobMessage, parse, stateOf } from "../nats/Records.ts"
 import { announceEnded } from "../nats/Notices.ts"
 import type { Address } from "../nats/Subjects.ts"
 import * as Wire from "../nats/Wire.ts"
 import * as Batches from "./Batches.ts"
 import * as Continuations from "./Continuations.ts"
+import * as EntryMessage from "./EntryMessage.ts"
 import * as EntryStep from "./EntryStep.ts"
 import * as Finish from "./Finish.ts"
 import * as Interception from "./Interception.ts"
@@ -172,15 +173,36 @@ const make = Effect.gen(function* () {
     }
   })
 
-  const entryStep = EntryStep.make(wire, patience, interception.notify)
+  /** Links a staged job to what it follows, and lets it go. */
+  const settle = Effect.fnUntraced(function* (
+    job: Address,
+    before: JobMessage,
+  ): Effect.fn.Return<void, NatsError> {
+    while (true) {
+      const { missing: [missing], move: next } = yield* Continuations.settle(wire, job, patience)
+      if (next !== undefined) moved(before, next)
+      if (next?.to === "cancelled") announceEnded(wire, [job.id])
+      if (missing === undefined) return
+      // A run of a recurring entry follows earlier ones however they end, so also one that is gone.
+      if (before.envelope.options.recurring === undefined) return yield* cancelFor(job, missing)
+      yield* finish.strikeOff(job, missing, { state: "succeeded" })
+    }
+  })
+
+  const entryStep = EntryStep.make(wire, patience, {
+    created: interception.notify,
+    queued: (run) => step(run),
+  })
 
   const step: Engine["step"] = Effect.fnUntraced(function* (job) {
-    const view = yield* JobView.at(wire, job)
+    const found = yield* JobView.messagesAt(wire, job)
+    // Before anything else: the record of bytes that nobody could read says nothing of the entry.
+    if (EntryMessage.isAt(parse(wire.subjects, found))) return yield* entryStep(job, found)
+    const view = JobView.viewIn(wire.subjects, found)
     if (view === undefined) return
     const { current } = view
     if (isRecord(current.subject)) return yield* finish.finish(current)
-    const { batch, entry, waits } = current.envelope.progress
-    if (entry !== undefined) return yield* entryStep(job)
+    const { batch, waits } = current.envelope.progress
     if (batch !== undefined) {
       yield* batches.tick(job)
       // Should somebody else end it meanwhile and die, there is no other message that leads to it.
@@ -189,10 +211,7 @@ const make = Effect.gen(function* () {
     }
     if (waits?.staged !== true) return
     // Its author has died, or is slow: what is left of its work is done here.
-    const { missing: [missing], move: next } = yield* Continuations.settle(wire, job, patience)
-    if (next !== undefined) moved(current, next)
-    if (next?.to === "cancelled") announceEnded(wire, [job.id])
-    if (missing !== undefined) yield* cancelFor(job, missing)
+    yield* settle(job, current)
   })
   return Engine.of({ ...finish, batches, cancelFor, entryStep, memberEnded, step })
 })

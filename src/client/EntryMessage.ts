@@ -9,7 +9,8 @@ import * as Envelope from "../core/Envelope.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as JobView from "../nats/JobView.ts"
-import * as Records from "../nats/Records.ts"
+import type { StoredMessage } from "../nats/Reader.ts"
+import type * as Records from "../nats/Records.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as Moves from "./Moves.ts"
@@ -46,11 +47,48 @@ export const addressOf = (entry: string): Subjects.Address => ({
   id: EntryId.messageId(entry),
 })
 
+/** A message at the address of an entry; one that can't be read has a stand-in for its envelope. */
+export interface FoundMessage extends Records.JobMessage {
+  /** Why it can't be read. */
+  readonly unreadable?: Entry.Unreadable | undefined
+}
+
+const standInFor = (payload: Uint8Array): Envelope.Envelope =>
+  Envelope.make({
+    ...{ name: entryName, queue: Subjects.entryQueue, lane, options: {}, created: 0, payload },
+    progress: Envelope.untouched,
+  })
+
+/** What lies at the address of an entry, whether this engine can read it or not. */
+const parse = (
+  subjects: Subjects.Subjects,
+  address: Subjects.Address,
+  found: ReadonlyArray<StoredMessage>,
+): ReadonlyArray<FoundMessage> =>
+  found.map((stored): FoundMessage => {
+    const subject = subjects.parse(stored.subject)
+    const envelope = Envelope.decode(stored.data)
+    if (subject !== undefined && Envelope.isEnvelope(envelope)) {
+      return { subject, stored, envelope }
+    }
+    return {
+      // Only a newer engine knows of other states: it is at work there.
+      subject: subject ??
+        { ...address, state: "part", queue: Subjects.entryQueue, lane: `${lane}` },
+      stored,
+      envelope: standInFor(stored.data),
+      unreadable: subject === undefined || ("newer" in envelope && envelope.newer)
+        ? "newer"
+        : "broken",
+    }
+  })
+
 /** What a message says of an entry; `undefined` for one that says nothing of one. */
 export const read = (
-  message: Records.JobMessage,
+  { envelope, unreadable }: FoundMessage,
 ): Pick<EntryView, "plan" | "state"> | undefined => {
-  const { payload, progress: { entry } } = message.envelope
+  if (unreadable !== undefined) return { plan: unreadable, state: unreadable }
+  const { payload, progress: { entry } } = envelope
   if (entry === undefined) return undefined
   return { plan: Entry.planFrom(payload), state: Entry.stateFrom(entry) }
 }
@@ -63,17 +101,19 @@ const rank = ({ plan, state }: Pick<EntryView, "plan" | "state">): number =>
     ? state.revision
     : -1
 
-/** The entry among the messages at its address. */
+/**
+ * The entry among the messages at its address. What lies there and is none, such as the record of one
+ * whose bytes nobody could read, counts as one that can't be read.
+ */
 export const viewOf = (
   address: Subjects.Address,
-  messages: ReadonlyArray<Records.JobMessage>,
+  messages: ReadonlyArray<FoundMessage>,
 ): EntryView | undefined => {
   let best: EntryView | undefined
   let newest = 0
   for (const current of messages) {
     newest = Math.max(newest, current.stored.sequence)
-    const said = read(current)
-    if (said === undefined) continue
+    const said = read(current) ?? { plan: "broken", state: "broken" }
     const ahead = best === undefined ? 1 : rank(said) - rank(best)
     if (
       ahead > 0 || (!(ahead < 0) && current.stored.sequence > (best?.current.stored.sequence ?? 0))
@@ -95,8 +135,19 @@ export const at = (
 ): Effect.Effect<EntryView | undefined, NatsError> =>
   Effect.map(
     JobView.messagesAt(wire, address),
-    (found) => viewOf(address, Records.parse(wire.subjects, found)),
+    (found) => viewIn(wire.subjects, address, found),
   )
+
+/** The same for what was read already. */
+export const viewIn = (
+  subjects: Subjects.Subjects,
+  address: Subjects.Address,
+  found: ReadonlyArray<StoredMessage>,
+): EntryView | undefined => viewOf(address, parse(subjects, address, found))
+
+/** Whether what lies at an address is a recurring entry, or was one. */
+export const isAt = (messages: ReadonlyArray<Records.JobMessage>): boolean =>
+  messages.some(({ envelope: { progress } }) => progress.entry !== undefined)
 
 /** A message of an entry, as it is to be stored. */
 export interface Message {
@@ -134,6 +185,23 @@ export const bytesIn = (
   { current: { envelope } }: Pick<EntryView, "current">,
   state: Entry.State,
 ): Uint8Array => Envelope.live(envelope, { ...Envelope.untouched, entry: Entry.stateToWire(state) })
+
+/**
+ * Puts one that this engine can't read off for a newer one, byte for byte. It never takes the place
+ * of what that waits with.
+ */
+export const leftAlone = (
+  { subjects }: Wire,
+  { address, current: { stored: { data } } }: Pick<EntryView, "address" | "current">,
+  due: number,
+): Message => ({
+  subject: subjects.live("later", Subjects.engineQueue, Moves.tickLane, address),
+  payload: data,
+  headers: Subjects.scheduleLines(
+    due,
+    subjects.live("ready", Subjects.engineQueue, Moves.tickLane, address),
+  ),
+})
 
 /** Has a server look at it at once: its alarm goes with the same write. */
 export const looked = (

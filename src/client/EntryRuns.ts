@@ -90,7 +90,12 @@ export const messageOf = (
       state: "await",
       due: undefined,
       subject: subjects.live("await", queue, lane, address),
-      payload: Envelope.freshWith(template, now, payload, { ...Envelope.untouched, waits }),
+      payload: Envelope.freshWith(template, now, payload, {
+        ...Envelope.untouched,
+        // Should its turn come before it was to start.
+        since: start > now ? start : undefined,
+        waits,
+      }),
       headers: Moves.awaitLines(subjects, address, now + alarmMillis),
     }
   }

@@ -8,6 +8,7 @@
  * the one that the batch stores replaces nothing.
  */
 import * as Effect from "effect/Effect"
+import * as Bounces from "../core/Bounces.ts"
 import * as Entry from "../core/Entry.ts"
 import * as EntryId from "../core/EntryId.ts"
 import * as EntryTick from "../core/EntryTick.ts"
@@ -17,9 +18,9 @@ import { fromWire } from "../core/JobState.ts"
 import * as AtomicBatch from "../nats/AtomicBatch.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import { Code, type NatsError } from "../nats/errors.ts"
+import type { StoredMessage } from "../nats/Reader.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
-import * as Continuations from "./Continuations.ts"
 import * as EntryMessage from "./EntryMessage.ts"
 import * as EntryRuns from "./EntryRuns.ts"
 import type { Transition } from "./Middleware.ts"
@@ -30,8 +31,22 @@ const maxBytes = 4 * 1_024 * 1_024
 /** Most runs that are stored at once. */
 const maxRuns = 500
 
-/** Looks after the entry at an address. */
-export type EntryStep = (address: Subjects.Address) => Effect.Effect<void, NatsError>
+/** Room for the headers of a message, in bytes: what is larger without them doesn't fit. */
+const headerReserve = 1_024
+
+/** Looks after the entry at an address, of which `found` was just read. */
+export type EntryStep = (
+  address: Subjects.Address,
+  found?: ReadonlyArray<StoredMessage>,
+) => Effect.Effect<void, NatsError>
+
+/** What becomes of a run. */
+export interface Hooks {
+  /** It was stored. */
+  readonly created: (transition: Transition) => void
+  /** It waits for earlier ones, to which it isn't linked yet. */
+  readonly queued: (run: Subjects.Address) => Effect.Effect<void, NatsError>
+}
 
 const nextMessageId = JobId.makeGenerator()
 
@@ -48,22 +63,47 @@ const dueOf = (
     return EntryTick.due(plan, state, now)
   } catch (error) {
     if (!(error instanceof InvalidOptions)) throw error
-    return { times: [], missed: false, cursor: state.cursor, trouble: error.message }
+    const { cursor } = state
+    return { times: [], missed: undefined, left: 0, cursor, trouble: error.message }
   }
 }
 
-/** Makes it for a namespace; `created` is told of each run. */
-export const make = (
-  wire: Wire,
-  patience: number,
-  created: (transition: Transition) => void,
-): EntryStep => {
-  const { alarmMillis, clock, nats, subjects } = wire
+const tooLarge = (what: string, size: number, limit: number): Tried => ({
+  trouble: `${what} takes ${size} bytes, and NATS takes ${limit}`,
+})
 
-  const putAside = (view: EntryMessage.EntryView, look: number | undefined) => {
-    const { address, current, newest } = view
-    const message = EntryMessage.waiting(wire, address, current.stored.data, look)
-    return EntryMessage.write(wire, address, message, newest, patience)
+/** The nominal times without a run, with those of now. */
+const skippedOf = (
+  { skipped }: Entry.State,
+  { missed }: EntryTick.Due,
+  overlapped: ReadonlyArray<number>,
+): Entry.Skipped | undefined => {
+  const at = overlapped.at(-1) ?? missed
+  if (at === undefined) return skipped
+  const now = overlapped.length + (missed === undefined ? 0 : 1)
+  const reason = overlapped.length > 0 ? "overlap" : "misfire"
+  return { count: (skipped?.count ?? 0) + now, at, reason }
+}
+
+/** Makes it for a namespace. */
+export const make = (wire: Wire, patience: number, { created, queued }: Hooks): EntryStep => {
+  const { alarmMillis, clock, nats, subjects } = wire
+  const pause = EntryTick.pauseMillis(alarmMillis)
+  const bounced = Bounces.make()
+
+  const putAside = (view: EntryMessage.EntryView, message: EntryMessage.Message) =>
+    EntryMessage.write(wire, view.address, message, view.newest, patience)
+
+  /** It stays for a newer engine. */
+  const leaveAlone = (view: EntryMessage.EntryView) => {
+    const due = clock.now() + bounced(view.address.id, view.current.stored.data)
+    return putAside(view, EntryMessage.leftAlone(wire, view, due))
+  }
+
+  /** It stays for people to see; nobody can tell when it would be due. */
+  const leaveBroken = (view: EntryMessage.EntryView) => {
+    const { address, current: { stored: { data } } } = view
+    return putAside(view, EntryMessage.waiting(wire, address, data, undefined))
   }
 
   const putTroubled = (
@@ -79,21 +119,16 @@ export const make = (
       revision: state.revision + 1,
       trouble: { message, at: now, tries },
     }
-    const look = Entry.isDisabled(next) ? undefined : EntryTick.nextLook(plan, next, now)
-    const waiting = EntryMessage.waiting(
-      wire,
-      view.address,
-      EntryMessage.bytesIn(view, next),
-      look,
-    )
-    return EntryMessage.write(wire, view.address, waiting, view.newest, patience)
+    const look = EntryTick.nextLook(plan, next, now, pause)
+    const bytes = EntryMessage.bytesIn(view, next)
+    return putAside(view, EntryMessage.waiting(wire, view.address, bytes, look))
   }
 
   /** The runs of what is due, with what is known of earlier ones. */
   const runsOf = Effect.fnUntraced(function* (
     { id, overlap }: Entry.Plan,
-    { history }: Entry.State,
-    times: ReadonlyArray<number>,
+    { asked, history }: Entry.State,
+    { left, times }: EntryTick.Due,
   ): Effect.fn.Return<{
     readonly runs: ReadonlyArray<EntryRuns.NewRun>
     readonly history: ReadonlyArray<Entry.Run>
@@ -101,10 +136,14 @@ export const make = (
   }, NatsError> {
     const looks = overlap !== "allow" && times.length > 0
     const found = looks ? yield* EntryRuns.activeOf(wire, history) : []
-    const active: Array<EntryRuns.Active> = [...found]
+    const active: Array<EntryRuns.Active> = [
+      ...found,
+      ...asked.map((run) => ({ id: run.id, isQueued: false })),
+    ]
     const runs: Array<EntryRuns.NewRun> = []
     const overlapped: Array<number> = []
     for (const at of times) {
+      if (runs.length === left) break
       const decision = EntryRuns.decide(overlap, active)
       if (decision === "skip") {
         overlapped.push(at)
@@ -144,19 +183,15 @@ export const make = (
     const due = dueOf(plan, state, now)
     // Runs that somebody asked for don't depend on a schedule that can't be followed.
     if (due.trouble !== undefined && state.asked.length === 0) return { trouble: due.trouble }
-    const { history, overlapped, runs: timed } = yield* runsOf(plan, state, due.times)
+    const { history, overlapped, runs: timed } = yield* runsOf(plan, state, due)
     const byHand = state.asked.map((run): EntryRuns.NewRun => ({ ...run, after: [] }))
-    const { maxPayload } = nats.server()
+    const limit = nats.server().maxPayload - headerReserve
     const messages: Array<EntryRuns.RunMessage> = []
     const taken: Array<EntryRuns.NewRun> = []
     let size = 0
     for (const run of [...byHand, ...timed]) {
       const message = EntryRuns.messageOf(wire, plan, run, now)
-      if (message.payload.length > maxPayload) {
-        return {
-          trouble: `a run takes ${message.payload.length} bytes, the limit is ${maxPayload}`,
-        }
-      }
+      if (message.payload.length > limit) return tooLarge("a run", message.payload.length, limit)
       size += message.payload.length
       if (messages.length > 0 && (size > maxBytes || messages.length >= maxRuns)) break
       messages.push(message)
@@ -164,38 +199,37 @@ export const make = (
     }
     const isWhole = taken.length === byHand.length + timed.length
     const lastTaken = taken.findLast((run) => !run.byHand)?.at
-    const skipped = due.missed || overlapped.length > 0
+    const skipped = isWhole ? skippedOf(state, due, overlapped) : state.skipped
     const next: Entry.State = {
       ...state,
       revision: state.revision + 1,
       cursor: isWhole ? due.cursor : lastTaken ?? state.cursor,
       runs: state.runs + taken.filter((run) => !run.byHand).length,
       asked: state.asked.filter(({ id }) => !taken.some((run) => run.id === id)),
-      history: Entry.remember(history, taken.map(({ after: _, ...run }) => run)),
-      skipped: skipped
-        ? {
-          count: (state.skipped?.count ?? 0) + Math.max(1, overlapped.length),
-          at: now,
-          reason: overlapped.length > 0 ? "overlap" : "misfire",
-        }
-        : state.skipped,
+      history: Entry.remember(history, taken.map(({ after: _, ...run }) => run), plan.overlap),
+      skipped,
       trouble: due.trouble !== undefined
         ? state.trouble ?? { message: due.trouble, at: now, tries: 1 }
         : Entry.isDisabled(state)
         ? state.trouble
         : undefined,
     }
-    const look = isWhole ? EntryTick.nextLook(plan, next, now) : now
-    const waiting = EntryMessage.waiting(wire, view.address, EntryMessage.bytesIn(view, next), look)
+    const look = isWhole ? EntryTick.nextLook(plan, next, now, pause) : now
+    const bytes = EntryMessage.bytesIn(view, next)
+    const waiting = EntryMessage.waiting(wire, view.address, bytes, look)
     if (messages.length === 0) {
-      const { address, newest } = view
-      const stored = yield* EntryMessage.write(wire, address, waiting, newest, patience)
-      return stored === undefined ? "faster" : "done"
+      return (yield* putAside(view, waiting)) === undefined ? "faster" : "done"
     }
-    yield* wire.ensureQueue(plan.job.queue, view.address.partition).pipe(
-      // Its consumers were changed by hand; the messages lie there until they are right again.
-      Effect.catchTag("TopologyConflict", () => Effect.void),
+    if (bytes.length > limit) return tooLarge("the entry", bytes.length, limit)
+    const refused = yield* wire.ensureQueue(plan.job.queue, view.address.partition).pipe(
+      Effect.as(undefined),
+      Effect.catchTags({
+        // Its consumers were changed by hand; the messages lie there until they are right again.
+        TopologyConflict: () => Effect.undefined,
+        Rejected: ({ message }) => Effect.succeed(message),
+      }),
     )
+    if (refused !== undefined) return { trouble: refused }
     const headers = `Nats-Expected-Last-Subject-Sequence: ${view.newest}\r\n` +
       `Nats-Expected-Last-Subject-Sequence-Subject: ${subjects.job(view.address)}\r\n`
     const stored = yield* storeAll([
@@ -211,35 +245,41 @@ export const make = (
       })
     }
     for (const { after, id } of taken) {
-      if (after.length > 0) yield* Continuations.settle(wire, Subjects.addressOf(id), patience)
+      if (after.length > 0) yield* queued(Subjects.addressOf(id))
     }
     return "done"
   })
 
-  const step: EntryStep = Effect.fnUntraced(function* (address) {
+  const step: EntryStep = Effect.fnUntraced(function* (address, found) {
+    let seen = found
     while (true) {
-      const view = yield* EntryMessage.at(wire, address)
+      const view = seen === undefined
+        ? yield* EntryMessage.at(wire, address)
+        : EntryMessage.viewIn(subjects, address, seen)
+      seen = undefined
       // What waits has its alarm; this one came late.
       if (view === undefined || view.current.subject.state !== "ready") return
       const { current, plan, state } = view
       if (plan === "newer" || state === "newer") {
-        if ((yield* putAside(view, clock.now() + alarmMillis)) !== undefined) return
+        if ((yield* leaveAlone(view)) !== undefined) return
         continue
       }
       if (!Entry.isReadable(plan) || !Entry.isReadable(state)) {
-        if ((yield* putAside(view, undefined)) !== undefined) return
+        if ((yield* leaveBroken(view)) !== undefined) return
         continue
       }
-      // It has been away for long enough. Of what doesn't count nothing may be left without it.
-      if (state.removed !== undefined) {
-        for (const sequence of view.stale) {
-          yield* Conditional.remove(wire, address.partition, sequence)
-        }
-        return
+      // Nothing of what doesn't count may outlive what does.
+      for (const sequence of view.stale) {
+        yield* Conditional.remove(wire, address.partition, sequence)
       }
+      // It has been away for long enough.
+      if (state.removed !== undefined) return
       // The clock that fired the alarm is the server's; ours may be a little behind.
       const now = Math.max(clock.now(), current.stored.time)
-      const tried = yield* tryOnce(view, plan, state, now)
+      const tried = yield* Effect.catchDefect(
+        tryOnce(view, plan, state, now),
+        (defect) => Effect.succeed<Tried>({ trouble: String(defect) }),
+      )
       if (tried === "done") return
       if (tried === "faster") continue
       const put = yield* putTroubled(view, plan, state, tried.trouble, now)

@@ -7,7 +7,9 @@
  */
 import * as Bytes from "./Bytes.ts"
 import * as Envelope from "./Envelope.ts"
-import type { JobId } from "./JobId.ts"
+import { partition } from "./EntryId.ts"
+import { isEngineId, type JobId, partitionOf } from "./JobId.ts"
+import { maxDelayMillis, maxInstantMillis } from "./Limits.ts"
 import * as MessagePack from "./MessagePack.ts"
 import type { Recurrence } from "./Recurrence.ts"
 
@@ -101,6 +103,9 @@ export interface State {
 /** Runs that an entry remembers. */
 export const rememberedRuns = 20
 
+/** Runs beyond these that it remembers where it matters that they haven't ended. */
+const rememberedLive = 100
+
 /** Runs by hand that may wait to be stored. */
 export const maxAsked = 100
 
@@ -169,7 +174,7 @@ export const sameTimes = (one: Plan, other: Plan): boolean =>
   )
 
 const isInstant = (value: unknown): value is number =>
-  typeof value === "number" && Number.isFinite(value)
+  typeof value === "number" && Math.abs(value) <= maxInstantMillis
 
 const isCount = (value: unknown): value is number =>
   Number.isSafeInteger(value) && Number(value) >= 0
@@ -224,7 +229,8 @@ export const planFrom = (bytes: Uint8Array): Plan | Unreadable => {
   const recurrence = recurrenceFrom(schedule)
   const misfire = misfireFrom(rule)
   if (!isText(id) || recurrence === undefined || misfire === undefined) return "broken"
-  if (!isOverlap(overlap) || !isCount(jitter) || !Array.isArray(more)) return "broken"
+  if (!isOverlap(overlap) || !Array.isArray(more)) return "broken"
+  if (!isCount(jitter) || jitter > maxDelayMillis) return "broken"
   if (!(message instanceof Uint8Array)) return "broken"
   const [from, until, limit, set, description] = more as Array<unknown>
   if (!isOptional(from, isInstant) || !isOptional(until, isInstant)) return "broken"
@@ -256,7 +262,8 @@ const runToWire = ({ at, byHand, ended, id }: Run): ReadonlyArray<unknown> => [
 const runFrom = (value: unknown): Run | undefined => {
   if (!Array.isArray(value)) return undefined
   const [id, at, flags] = value as Array<unknown>
-  return isText(id) && /^[\w~-]{1,64}$/.test(id) && isInstant(at) && isCount(flags)
+  return isText(id) && isEngineId(id) && partitionOf(id) === partition && isInstant(at) &&
+      isCount(flags)
     ? { id, at, byHand: (flags & 1) > 0, ended: (flags & 2) > 0 }
     : undefined
 }
@@ -327,8 +334,18 @@ export const isReadable = <A extends object>(value: A | Unreadable): value is A 
 /** Whether it has failed too often to be tried again. */
 export const isDisabled = ({ trouble }: State): boolean => (trouble?.tries ?? 0) >= maxTries
 
-/** With further runs at the end of what is remembered. */
+/**
+ * With further runs at the end of what is remembered. Where `overlap` asks for them, older ones that
+ * aren't known to have ended are kept, too.
+ */
 export const remember = (
   history: ReadonlyArray<Run>,
   runs: ReadonlyArray<Run>,
-): ReadonlyArray<Run> => [...history, ...runs].slice(-rememberedRuns)
+  overlap: Overlap,
+): ReadonlyArray<Run> => {
+  const all = [...history, ...runs]
+  const last = all.slice(-rememberedRuns)
+  if (overlap === "allow") return last
+  const live = all.slice(0, -rememberedRuns).filter(({ ended }) => !ended)
+  return [...live.slice(-rememberedLive), ...last]
+}

@@ -9,15 +9,20 @@ import * as Recurrence from "./Recurrence.ts"
 /** Runs of one entry that are caught up with at once, where each missed one is to run. */
 export const maxCaughtUp = 1_000
 
-/** Time in ms after which an entry in trouble is tried again. */
-export const troubleMillis = 15_000
+/**
+ * Time in ms after which an entry in trouble is tried again, and for which one that was removed stays
+ * as a marker: half of what a job may stand still for.
+ */
+export const pauseMillis = (alarmMillis: number): number => Math.ceil(alarmMillis / 2)
 
 /** What is due. */
 export interface Due {
   /** Nominal times that get a run each, in their order, unless an earlier run forbids it. */
   readonly times: ReadonlyArray<number>
-  /** Whether some were missed and don't get one. */
-  readonly missed: boolean
+  /** The last one that was missed and doesn't get one. */
+  readonly missed: number | undefined
+  /** How many runs there may still be. */
+  readonly left: number
   /** Up to where all has been seen to, then. */
   readonly cursor: number
 }
@@ -47,33 +52,32 @@ const timesOf = (
   oldest: number,
   end: number,
   now: number,
-): { readonly times: ReadonlyArray<number>; readonly missed: boolean } => {
-  const latest = (after: number, most: number) => Recurrence.latest(recurrence, after, end, most)
+): Pick<Due, "times" | "missed"> => {
+  const last = (from: number, most: number): Pick<Due, "times" | "missed"> => {
+    const times = Recurrence.latest(recurrence, from - 1, end, Math.min(most, maxCaughtUp))
+    const [first = end + 1] = times
+    if (first === oldest) return { times, missed: undefined }
+    return { times, missed: Recurrence.latest(recurrence, oldest - 1, first - 1, 1)[0] }
+  }
   switch (misfire.policy) {
     case "once":
-      return now - oldest > misfire.tolerance
-        ? { times: latest(oldest - 1, 1), missed: latest(oldest, 1).length > 0 }
-        : { times: latest(oldest - 1, maxCaughtUp), missed: false }
-    case "all": {
-      const times = latest(oldest - 1, misfire.cap)
-      return { times, missed: times[0] !== oldest }
-    }
-    case "skip": {
-      const tooLate = now - misfire.tolerance
-      const times = latest(Math.max(oldest, tooLate) - 1, maxCaughtUp)
-      return { times, missed: times[0] !== oldest }
-    }
+      return last(oldest, now - oldest > misfire.tolerance ? 1 : maxCaughtUp)
+    case "all":
+      return last(oldest, misfire.cap)
+    case "skip":
+      return last(Math.max(oldest, now - misfire.tolerance), maxCaughtUp)
   }
 }
 
 /** What is due at an instant, in ms since 1970. */
 export const due = (plan: Entry.Plan, state: Entry.State, now: number): Due => {
   const oldest = nextTime(plan, state)
-  const cursor = Math.max(state.cursor, now)
-  if (oldest === undefined || oldest > now) return { times: [], missed: false, cursor }
+  const left = leftOf(plan, state)
+  if (oldest === undefined || oldest > now) {
+    return { times: [], missed: undefined, left, cursor: state.cursor }
+  }
   const end = Math.min(now, plan.until ?? now)
-  const { missed, times } = timesOf(plan, oldest, end, now)
-  return { times: times.slice(0, leftOf(plan, state)), missed, cursor }
+  return { ...timesOf(plan, oldest, end, now), left, cursor: now }
 }
 
 /**
@@ -83,14 +87,19 @@ export const due = (plan: Entry.Plan, state: Entry.State, now: number): Due => {
 export const startOfRun = ({ id, jitter }: Entry.Plan, at: number): number =>
   jitter === 0 ? at : at + Math.floor(hash32(`${id}\n${at}`) / 0x1_0000_0000 * jitter)
 
-/** When a server has to look at the entry again, in ms since 1970; `undefined` for never. */
+/**
+ * When a server has to look at the entry again, in ms since 1970; `undefined` for never. `pause` is
+ * {@link pauseMillis}.
+ */
 export const nextLook = (
   plan: Entry.Plan,
   state: Entry.State,
   now: number,
+  pause: number = pauseMillis(30_000),
 ): number | undefined => {
-  if (state.removed !== undefined) return now + troubleMillis
-  if (state.asked.length > 0) return now
-  if (state.trouble !== undefined && !isStill(state)) return now + troubleMillis
-  return nextTime(plan, state)
+  if (state.removed !== undefined) return now + pause
+  if (Entry.isDisabled(state)) return undefined
+  // Before what was asked for, which may be what it is in trouble with.
+  if (state.trouble !== undefined) return now + pause
+  return state.asked.length > 0 ? now : nextTime(plan, state)
 }

@@ -68,7 +68,8 @@ export const messagesOf: (
   },
 )
 
-const viewOf = (
+/** The job among the messages that were read at its address. */
+export const viewIn = (
   subjects: Subjects.Subjects,
   found: ReadonlyArray<StoredMessage>,
 ): JobView | undefined => {
@@ -101,8 +102,8 @@ export const at = (
   wire: Wire,
   address: Subjects.Address,
 ): Effect.Effect<JobView | undefined, NatsError> =>
-  Effect.map(messagesAt(wire, address), (found) => viewOf(wire.subjects, found))
+  Effect.map(messagesAt(wire, address), (found) => viewIn(wire.subjects, found))
 
 /** What there is of the job with an id. */
 export const find = (wire: Wire, id: string): Effect.Effect<JobView | undefined, NatsError> =>
-  Effect.map(messagesOf(wire, id), (found) => viewOf(wire.subjects, found))
+  Effect.map(messagesOf(wire, id), (found) => viewIn(wire.subjects, found))
