@@ -2,10 +2,12 @@
  * Starts attempts as slots become free and turns their ends into transitions. A worker is one fiber
  * for one attempt; a crash of a handler is an outcome, not a crash of this actor.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as KeptAttempt from "../src/core/Attempt.ts"
+import * as Bounces from "../src/core/Bounces.ts"
 import * as Expiry from "../src/core/Expiry.ts"
 import { maxLostLeases } from "../src/core/Limits.ts"
 import * as Retry from "../src/core/Retry.ts"
@@ -34,6 +36,7 @@ export const start = (pool: Pool): ChildSpec.Start =>
   Effect.gen(function* () {
     const { emit, engine, handlers, isolation, server, slots, wire } = pool.options
     const { clock, nats, subjects } = wire
+    const bounced = Bounces.make()
     let dispatching = false
 
     const settle = (delivery: Delivery, transition: Transition.Transition) => {
@@ -41,16 +44,24 @@ export const start = (pool: Pool): ChildSpec.Start =>
       pool.settle(delivery)
     }
 
+    /** To a newer server, byte for byte, whatever that costs. */
+    const leftAlone = (delivery: Delivery): Transition.Transition => {
+      const { message: { data }, subject: { id } } = delivery
+      const due = clock.now() + bounced(id, data)
+      const later = Transition.later(subjects, delivery, "unknown", { due })
+      return { ...later, payload: data, smaller: [] }
+    }
+
     /** What becomes of a job that isn't run here at all. */
     const refuse = (delivery: Delivery): Transition.Transition | undefined => {
-      const { alone, envelope, lost, message, unreadable } = delivery
+      const { alone, envelope, lost, unreadable } = delivery
       const unknown = () => {
         const delay = Math.min(300_000, 1_000 * 2 ** Math.min(20, envelope.progress.unknown))
         return Transition.later(subjects, delivery, "unknown", { due: clock.now() + delay })
       }
       if (unreadable !== undefined) {
         // A newer engine's message goes on as it is, for a newer server.
-        return unreadable.newer ? { ...unknown(), payload: message.data } : Transition.final(
+        return unreadable.newer ? leftAlone(delivery) : Transition.final(
           subjects,
           delivery,
           "failed",
@@ -225,13 +236,27 @@ export const start = (pool: Pool): ChildSpec.Start =>
       pool.running++
       isolation.enter(delivery)
       delivery.phase = "running"
-      const fiber = Effect.runFork(Effect.retry(engine.step(delivery.subject), stepAgain))
+      const isEntry = delivery.envelope.progress.entry !== undefined
+      const fiber = Effect.runFork(
+        Effect.retry(engine.step(delivery.subject), {
+          schedule: stepAgain,
+          while: ({ _tag }) => !isEntry || _tag === "Unavailable",
+        }),
+      )
       delivery.fiber = fiber
       fiber.addObserver((exit) => {
         pool.running--
         delivery.fiber = undefined
         if (exit._tag === "Success") pool.release(delivery)
-        else settle(delivery, Transition.giveBack(subjects, delivery, "returned"))
+        else if (isEntry && !Cause.hasInterrupts(exit.cause)) {
+          // Not in a slot of ours: others would wait for what NATS doesn't take.
+          const due = clock.now() + wire.alarmMillis
+          settle(delivery, Transition.later(subjects, delivery, "unknown", { due }))
+          const { id } = delivery.subject
+          Effect.runFork(
+            Effect.logWarning(`recurring entry in message ${id} is put off`, exit.cause),
+          )
+        } else settle(delivery, Transition.giveBack(subjects, delivery, "returned"))
         isolation.leave(delivery)
         dispatch()
         pool.onRoom()

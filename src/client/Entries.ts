@@ -100,7 +100,7 @@ export const make = (
         wire,
         address,
         EntryMessage.bytesIn(view, next),
-        EntryDeclare.lookOf(plan, next, now),
+        EntryDeclare.lookOf(wire, plan, next, now),
       )
       const stored = yield* EntryMessage.write(wire, address, message, newest, patience)
       if (stored !== undefined) return fromParts(plan, next)

@@ -82,9 +82,14 @@ const withoutTrace = (context: Envelope.Options["context"]): Envelope.Options["c
 }
 
 /** When a server is to look; at once where this runtime can't tell, for a server may. */
-export const lookOf = (plan: Entry.Plan, state: Entry.State, now: number): number | undefined => {
+export const lookOf = (
+  { alarmMillis }: Wire,
+  plan: Entry.Plan,
+  state: Entry.State,
+  now: number,
+): number | undefined => {
   try {
-    return EntryTick.nextLook(plan, state, now)
+    return EntryTick.nextLook(plan, state, now, EntryTick.pauseMillis(alarmMillis))
   } catch {
     return now
   }
@@ -204,7 +209,7 @@ export const make = (
         wire,
         address,
         EntryMessage.bytesOf(plan, next, now),
-        lookOf(plan, next, now),
+        lookOf(wire, plan, next, now),
       )
       yield* ensureQueue(Subjects.engineQueue)
       const stored = yield* EntryMessage.write(wire, address, message, seen?.newest ?? 0, patience)

@@ -95,7 +95,7 @@ export const nextLook = (
   plan: Entry.Plan,
   state: Entry.State,
   now: number,
-  pause: number = pauseMillis(30_000),
+  pause: number,
 ): number | undefined => {
   if (state.removed !== undefined) return now + pause
   if (Entry.isDisabled(state)) return undefined
