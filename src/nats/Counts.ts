@@ -97,16 +97,18 @@ const createCounter = (
 ): Effect.Effect<ConsumerInfo, NatsError> => {
   const stream = Subjects.jobsStream(subjects.namespace, partition)
   const name = counterName(state, queue)
+  const filter = subjects.jobs(partition, { state, queue })
   return Api.call(
     connection,
-    `CONSUMER.CREATE.${stream}.${name}`,
+    // With the filter in the subject, so that permissions can tell counting from taking jobs.
+    `CONSUMER.CREATE.${stream}.${name}.${filter}`,
     {
       stream_name: stream,
       config: {
         name,
         durable_name: name,
         description: `Portfire, namespace ${subjects.namespace}: counts ${state} of ${queue}`,
-        filter_subject: subjects.jobs(partition, { state, queue }),
+        filter_subject: filter,
         deliver_policy: "all",
         ack_policy: "explicit",
         pause_until: "2262-01-01T00:00:00Z",
