@@ -342,7 +342,7 @@ describe("times to come", () => {
           [{ schedule: "@hourly", job: Cleanup }, {}, "options.job"],
         ] as const
       ) {
-        const error = yield* Effect.flip(Recurring.preview(options, how as never))
+        const error = yield* Effect.flip(Recurring.preview(options as never, how as never))
         assert.equal(error.field, field, error.message)
       }
     }).pipe(Effect.provide(TestClock.layer())))
