@@ -8,6 +8,14 @@
 export * as Batch from "./src/client/Batch.ts"
 export * as Client from "./src/client/Client.ts"
 export { Bytes } from "./src/core/Codec.ts"
+export {
+  type Durability,
+  type DurabilityGap,
+  type DurabilityLevel,
+  DurabilityNotMet,
+  type DurabilityServer,
+  type SyncInterval,
+} from "./src/nats/Durability.ts"
 export * as Errors from "./src/core/errors.ts"
 export * as Flow from "./src/client/Flow.ts"
 export * as Isolated from "./actors/Isolated.ts"
@@ -21,6 +29,7 @@ export * as NatsError from "./src/nats/errors.ts"
 export * as Operation from "./src/client/Operation.ts"
 export * as Recurring from "./src/client/Recurring.ts"
 export * as Retry from "./src/core/Retry.ts"
+export * as Roles from "./src/nats/Roles.ts"
 export * as Server from "./actors/Server.ts"
 export { runMain } from "./actors/runMain.ts"
 export { StreamSettings } from "./src/nats/Wire.ts"

@@ -4,6 +4,7 @@ import { maxDescribed } from "../src/core/Limits.ts"
 import { answer, listen as listenTo } from "../src/nats/Control.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
+import type { Health } from "./Health.ts"
 import type { Pool } from "./Pool.ts"
 
 /** The controller of a server, as a child of its supervisor. */
@@ -11,6 +12,7 @@ export const start = (
   wire: Wire,
   server: string,
   pools: ReadonlyMap<string, Pool>,
+  health: () => Health,
 ): ChildSpec.Start => {
   // `[server, attempt, started]` for a job that runs here; an empty list counts as a no.
   const find = (id: unknown) => {
@@ -23,9 +25,10 @@ export const start = (
     }
     return []
   }
-  // `[server, jobs, total, lanes]`: of the jobs as many as were asked for, each as
+  // `[server, jobs, total, lanes, [ready, codes]]`: of the jobs as many as were asked for, each as
   // `[id, name, queue, attempt, started, partition, group, sequence]`, and of every queue and lane
-  // `[queue, lane, count]`. An attempt whose outcome is being written still counts.
+  // `[queue, lane, count]`. An attempt whose outcome is being written still counts. Last whether the
+  // server is ready, with the codes of what isn't as it should be.
   const describe = (question: unknown) => {
     const limit = Math.min(
       Number.isInteger(question) ? Number(question) : maxDescribed,
@@ -47,7 +50,9 @@ export const start = (
         jobs.push([id, envelope.name, queue, attempt, started, partition, group, message.sequence])
       }
     }
-    return [server, jobs, total, [...lanes.values()]]
+    const { ready, reasons } = health()
+    const codes = reasons.map(({ code }) => code)
+    return [server, jobs, total, [...lanes.values()], [ready, codes]]
   }
   // `[partition, sequences]` of messages that are superseded.
   const makeVoid = (content: unknown) => {

@@ -293,8 +293,15 @@ const life: (
       scheduleRefill()
     })
 
+    /** When it was last seen that all is asked for that may be. */
+    let inOrder = performance.now()
+    const isInOrder = (): boolean =>
+      pool.draining || pool.free - requested() <= 0 ||
+      lanes.every((lane) => lane.pull !== 0 || lane.blocked)
+
     const watch = guarded(() => {
       const now = performance.now()
+      if (isInOrder()) inOrder = now
       for (const lane of lanes) {
         const limit = lane.kind === "now" ? nowAnswersWithinMillis : silentAfterMillis
         if (lane.pull !== 0 && now - lane.heard > limit) {
@@ -307,6 +314,10 @@ const life: (
 
     yield* Effect.acquireRelease(
       Effect.sync(() => {
+        pool.fetching = () => ({
+          blocked: lanes.filter(({ blocked }) => blocked).map(({ consumer }) => consumer),
+          stuckMillis: performance.now() - inOrder,
+        })
         pool.onPull = onPull
         pool.onRoom = onRoom
         pool.onDoubt = (delivery) => {
@@ -330,6 +341,7 @@ const life: (
           clearTimeout(refillSoon)
           if (refillScheduled !== undefined) clearImmediate(refillScheduled)
           for (const forget of forgets) forget()
+          pool.fetching = undefined
           pool.onPull = () => {}
           pool.onRoom = () => {}
           pool.onDoubt = () => {}

@@ -23,11 +23,17 @@ export class Isolation {
   #wish: Wish | undefined
   /** The job that runs alone. */
   #alone: object | undefined
+  #closedAt = 0
   readonly #listeners = new Set<() => void>()
 
   /** Whether ordinary jobs may be fetched and start now. */
   get open(): boolean {
     return this.#alone === undefined && this.#wish === undefined
+  }
+
+  /** How long it has been closed, in milliseconds; 0 while it is open. */
+  get closedMillis(): number {
+    return this.open ? 0 : performance.now() - this.#closedAt
   }
 
   /** A job is held by this process, or asked for: it may be on its way. */
@@ -44,6 +50,7 @@ export class Isolation {
   /** Asks for the process, which must be open; until the job starts or is forgotten it is closed. */
   want(job: object): void {
     const timer = setTimeout(() => this.#changed(), patienceMillis)
+    if (this.open) this.#closedAt = performance.now()
     this.#wish = { job, since: performance.now(), timer }
     this.#changed()
   }

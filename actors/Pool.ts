@@ -47,6 +47,14 @@ export interface PoolOptions {
   readonly emit: Emit
 }
 
+/** How the fetcher of a pool does. */
+export interface Fetching {
+  /** Consumers that refused or were missing when last asked. */
+  readonly blocked: ReadonlyArray<string>
+  /** How long there have been free slots for which nothing was asked, in milliseconds. */
+  readonly stuckMillis: number
+}
+
 /** Outcomes that may wait for the committer before no more jobs are fetched. */
 const uncommittedLimit = 4_096
 
@@ -81,6 +89,8 @@ export class Pool {
   onArrival: () => void = () => {}
   /** Set by the fetcher: something is to be checked once more. */
   onDoubt: (delivery: Delivery) => void = () => {}
+  /** Set by the fetcher: how it does; undefined while there is none. */
+  fetching: (() => Fetching) | undefined = undefined
   /** Set by the fetcher: there may be room for more. */
   onRoom: () => void = () => {}
   /** Set by the workers: something waits. */

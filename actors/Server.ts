@@ -16,6 +16,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { randomBytes } from "node:crypto"
 import { hostname } from "node:os"
@@ -35,6 +36,7 @@ import { defaultAckWaitMillis } from "../src/nats/TopologyPlan.ts"
 import * as Controller from "./Controller.ts"
 import * as EngineHandlers from "./EngineHandlers.ts"
 import type { Emit } from "./Event.ts"
+import * as Health from "./Health.ts"
 import * as Interest from "./Interest.ts"
 import { Isolation } from "./Isolation.ts"
 import * as Janitor from "./Janitor.ts"
@@ -50,6 +52,7 @@ import * as Watchdog from "./Watchdog.ts"
 import { type PoolSpec, resolve, type ServerOptions } from "./ServerOptions.ts"
 
 export type { Event } from "./Event.ts"
+export type { Health, HealthCode, HealthReason } from "./Health.ts"
 export type { ServerOptions } from "./ServerOptions.ts"
 
 /** A running server. */
@@ -63,6 +66,11 @@ export interface Server {
   readonly awaitExit: Effect.Effect<void, IntensityExceeded>
   /** Attempts that run now. */
   readonly running: () => number
+  /**
+   * Whether it lives and can do its work, and what isn't as it should be. Never fails, also after the
+   * end of the server. It asks NATS at most once a second and waits for it up to a second.
+   */
+  readonly health: Effect.Effect<Health.Health>
 }
 
 /** The server as a service. */
@@ -158,12 +166,26 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     observer(event)
   }
   const onReport: Report.Observer = (report) => {
+    monitor.onReport(report)
     emit({ _tag: "Supervision", report })
     if (Report.isTrouble(report)) {
       const cause = "exit" in report && report.exit._tag === "Failure" ? [report.exit.cause] : []
       Effect.runForkWith(context)(Effect.logWarning(Report.format(report), ...cause))
     }
   }
+  const durability = yield* wire.durability
+  yield* (durability.level === "belowStandard"
+    ? Effect.logWarning
+    : durability.asked === undefined
+    ? Effect.logDebug
+    : Effect.logInfo)(durability.summary)
+  const monitor = yield* Health.make({
+    wire,
+    durability,
+    isolation,
+    pools,
+    expected: [enginePool, ...resolved.pools].map(({ name }) => name),
+  })
   const description: Presence.Description = {
     id,
     host: hostname(),
@@ -224,6 +246,8 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
       )
     ),
   })
+  // Runs after the supervisor has stopped, since it is added before it is started.
+  yield* Effect.addFinalizer(() => Effect.sync(() => monitor.ends("stopped")))
   const supervisor = yield* Supervisor.start({
     id: "server",
     strategy: "oneForOne",
@@ -232,15 +256,27 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     onReport,
     children: [
       { id: "presence", start: Presence.start(wire, description) },
-      { id: "controller", start: Controller.start(wire, id, pools) },
+      { id: "controller", start: Controller.start(wire, id, pools, monitor.now) },
       { id: "interest", start: Interest.start(interest, wire) },
       services,
       queues,
     ],
   })
+  // Runs before anything is stopped.
+  yield* Effect.addFinalizer(() => Effect.sync(() => monitor.ends("stopping")))
+  yield* Effect.forkScoped(Effect.onExit(
+    supervisor.awaitExit,
+    (exit) =>
+      Effect.sync(() =>
+        Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+          ? monitor.ends("stopped", "its actors crashed more often than their supervisors allow")
+          : undefined
+      ),
+  ))
   return Server.of({
     id,
     awaitExit: supervisor.awaitExit,
+    health: monitor.health,
     running: () => {
       let sum = 0
       for (const pool of pools.values()) sum += pool.running

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Nats } from "../../src/nats/Nats.ts"
+import type { Health } from "../Health.ts"
 import * as EffectServer from "../Server.ts"
 import type { ServerOptions } from "../ServerOptions.ts"
 import type { CallOptions } from "./run.ts"
@@ -29,6 +30,11 @@ export interface Server {
   readonly id: string
   /** Attempts that run now. */
   readonly running: () => number
+  /**
+   * Whether it lives and can do its work, and what isn't as it should be. Never rejects, also after
+   * its end. It asks NATS at most once a second and waits for it up to a second.
+   */
+  health(): Promise<Health>
   /**
    * Stops it gracefully: nothing new starts, running attempts get the grace period, then their signal
    * is aborted and their jobs are given back. Resolves when it has stopped; a second call waits too.

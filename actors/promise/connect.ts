@@ -137,6 +137,8 @@ export const connect = async (options: ConnectOptions = {}): Promise<Portfire> =
     return {
       id: server.id,
       running: server.running,
+      // Not by the runtime of the client: it answers after the client was closed, too.
+      health: () => Effect.runPromise(server.health),
       stop,
       awaitExit: (options) => run(server.awaitExit, options),
       [Symbol.asyncDispose]: stop,

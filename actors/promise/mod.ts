@@ -20,6 +20,7 @@
  */
 export * as Retry from "../../src/core/Retry.ts"
 export * as Flow from "./Flow.ts"
+export * as Recurring from "./Recurring.ts"
 export * as Operation from "../../src/client/Operation.ts"
 export { parentResult, parentResults } from "../../src/client/Prepare.ts"
 export { fromEffect, job } from "./Job.ts"
@@ -52,6 +53,14 @@ export type {
 
 export type { AttemptRecord, JobRecord, RunningAttempt } from "../../src/client/JobRecord.ts"
 export type { Event } from "../Event.ts"
+export type { Health, HealthCode, HealthReason } from "../Health.ts"
+export type {
+  Durability,
+  DurabilityGap,
+  DurabilityLevel,
+  DurabilityServer,
+  SyncInterval,
+} from "../../src/nats/Durability.ts"
 
 export { ClientClosed } from "./run.ts"
 export {
@@ -64,6 +73,7 @@ export { BatchClosed } from "../../src/client/BatchBuilder.ts"
 export { JobExists } from "../../src/client/Existing.ts"
 export { PartlyEnqueued } from "../../src/client/EnqueueMany.ts"
 export { AwaitTimedOut, JobCancelled, JobFailed } from "../../src/client/JobOutcome.ts"
+export { RecurringNotFound } from "../../src/client/RecurringRecord.ts"
 export { JobNotFound, UnreadableRecord } from "../../src/client/JobRecord.ts"
 export { EnqueueVetoed, MiddlewareFailed } from "../../src/client/MiddlewareErrors.ts"
 export { Rejected, Unavailable, UnsupportedServer } from "../../src/nats/errors.ts"
@@ -71,5 +81,6 @@ export { AuthenticationFailed } from "../../src/nats/Nats.ts"
 export { InvalidNatsOptions } from "../../src/nats/NatsOptions.ts"
 export { EmbeddedServerFailed } from "../../src/nats/EmbeddedServer.ts"
 export { ServerBinaryNotFound } from "../../src/nats/ServerBinary.ts"
+export { DurabilityNotMet } from "../../src/nats/Durability.ts"
 export { TopologyConflict } from "../../src/nats/Topology.ts"
 export { IntensityExceeded, StartFailed } from "../kit/errors.ts"

@@ -53,6 +53,10 @@ export interface ServerInfo {
   readonly running?: ReadonlyArray<RunningJob> | undefined
   /** How many jobs it runs; absent like `running`. */
   readonly runningCount?: number | undefined
+  /** Whether it takes jobs and can write what becomes of them; absent like `running`. */
+  readonly ready?: boolean | undefined
+  /** Codes of what isn't as it should be, as `Server.health` gives them; absent like `running`. */
+  readonly reasons?: ReadonlyArray<string> | undefined
 }
 
 /** A running job with what leads to its message. */
@@ -68,6 +72,8 @@ export interface Description {
   readonly total: number
   /** How many of a queue's lane. */
   readonly lanes: ReadonlyArray<{ readonly queue: string; readonly lane: number; count: number }>
+  readonly ready: boolean | undefined
+  readonly reasons: ReadonlyArray<string>
 }
 
 /** Longest wait for servers that are listed but don't answer. */
@@ -102,10 +108,17 @@ const readLane = (value: unknown): Description["lanes"][number] | undefined => {
 
 const readDescription = (value: unknown): Description | undefined => {
   if (!Array.isArray(value)) return undefined
-  const [server, jobs, total, lanes] = value as Array<unknown>
-  return isText(server) && isNumber(total)
-    ? { server, jobs: listOf(jobs, readJob(server)), total, lanes: listOf(lanes, readLane) }
-    : undefined
+  const [server, jobs, total, lanes, health] = value as Array<unknown>
+  if (!isText(server) || !isNumber(total)) return undefined
+  const [ready, reasons] = Array.isArray(health) ? health as Array<unknown> : []
+  return {
+    server,
+    jobs: listOf(jobs, readJob(server)),
+    total,
+    lanes: listOf(lanes, readLane),
+    ready: typeof ready === "boolean" ? ready : undefined,
+    reasons: listOf(reasons, textOf),
+  }
 }
 
 const readPool = (value: unknown): ServerPool | undefined => {
@@ -189,6 +202,9 @@ export const servers = (wire: Wire): Effect.Effect<ReadonlyArray<ServerInfo>, Na
                 return { id, name, queue, attempt, started }
               }),
               runningCount: answer.total,
+              ...(answer.ready === undefined
+                ? {}
+                : { ready: answer.ready, reasons: answer.reasons }),
             }
           })
           .sort((a, b) => a.started.getTime() - b.started.getTime() || (a.id < b.id ? -1 : 1))),
