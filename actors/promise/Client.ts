@@ -18,6 +18,7 @@ import type { JobId } from "../../src/core/JobId.ts"
 import { type Batches, makeBatches } from "./Batches.ts"
 import type { Definition, Inherited, PayloadAnd } from "./Definition.ts"
 import { type Flows, makeFlows } from "./Flow.ts"
+import { makeRecurring, type RecurringEntries } from "./Recurring.ts"
 import { type CallOptions, type Run, split } from "./run.ts"
 
 /** Options of an enqueue. */
@@ -105,6 +106,8 @@ export interface Client {
   readonly batches: Batches
   /** Workflows: jobs composed by `Flow`. */
   readonly flows: Flows
+  /** Recurring entries: jobs that run by the clock. */
+  readonly recurring: RecurringEntries
   /**
    * Does an operation on one job, such as `Operation.cancel()`, and tells what became of it: it is
    * done for the job as it was seen, or not at all.
@@ -227,6 +230,7 @@ export const makeClient = (run: Run): Client => {
       call(options, (client, rest) => client.enqueueAfter(job.definition, parents, payload, rest)),
     batches: makeBatches(run),
     flows: makeFlows(run),
+    recurring: makeRecurring(run),
     operate: (id, operation, options) =>
       call(options, (client, rest) => client.operate(id, operation, rest)),
     operateAll: (ids, operation, options) =>

@@ -18,6 +18,7 @@ import {
   type OutputOf,
   parentResult,
   type Portfire,
+  Recurring,
   Retry,
   type StandardSchema,
   veto,
@@ -225,4 +226,39 @@ export const middlewares = (): void => {
   middleware("a", { around: () => {} })
   // @ts-expect-error: an enqueue gives an id
   middleware("a", { enqueue: async () => {} })
+}
+
+/** Entries are given what goes into the schema of their job. */
+export const recurring = async (): Promise<void> => {
+  const { change, entry } = await portfire.recurring.upsert("mail", {
+    job: Send,
+    payload: { to: "ada" },
+    schedule: "0 9 * * MON",
+    timeZone: "Europe/Berlin",
+    signal: AbortSignal.timeout(5),
+  })
+  same<typeof change, "created" | "changed" | "unchanged">(true)
+  same<typeof entry, Recurring.RecurringRecord>(true)
+  const declarations = [
+    Recurring.define("double", { job: Double, payload: "21", schedule: { every: "1 hour" } }),
+    Recurring.define("nothing", { job: Nothing, schedule: { at: [new Date()] } }),
+  ]
+  const synced = await portfire.recurring.sync(declarations, { set: "mine", removeOthers: true })
+  same<typeof synced.removed, ReadonlyArray<string>>(true)
+  const page = await portfire.recurring.list({ state: "active" })
+  same<typeof page, Recurring.Page>(true)
+  const [run] = await portfire.recurring.history("mail")
+  same<typeof run, Recurring.PastRun | undefined>(true)
+  const times = Recurring.preview({ schedule: "@daily" }, { count: 5 })
+  same<typeof times, ReadonlyArray<Date>>(true)
+  // @ts-expect-error: what comes out of the schema doesn't go into it
+  Recurring.define("double", { job: Double, payload: 21, schedule: "@daily" })
+  // @ts-expect-error: it takes something
+  Recurring.define("mail", { job: Send, schedule: "@daily" })
+  // @ts-expect-error: it takes nothing
+  Recurring.define("nothing", { job: Nothing, payload: 5, schedule: "@daily" })
+  // @ts-expect-error: an entry has a schedule
+  portfire.recurring.upsert("nothing", { job: Nothing })
+  // @ts-expect-error: there is no such option
+  portfire.recurring.upsert("nothing", { job: Nothing, schedule: "@daily", delay: 5 })
 }
