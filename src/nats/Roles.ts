@@ -26,7 +26,8 @@ export interface RoleOptions {
   readonly namespace?: string | undefined
   /** Its number of partitions, since each is a stream with subjects of its own; default 1. */
   readonly partitions?: number | undefined
-  /** The `inboxPrefix` that the user's processes connect with; default `_INBOX_<role>`. */
+  /** The `inboxPrefix` that the user's processes connect with; default `_INBOX_<role>`, for example
+   * `_INBOX_worker`. */
   readonly inboxPrefix?: string | undefined
 }
 
@@ -108,10 +109,10 @@ const tables: { readonly [role in Role]: (place: Place) => Permissions } = {
     publish: [
       ...start(place),
       ...reading(place),
-      ...api(place.jobs, "CONSUMER.INFO.%.*", "CONSUMER.LIST.%", "CONSUMER.MSG.NEXT.%.*"),
-      ...consumers(place, "ready", ...countedStates),
+      ...api(place.jobs, "CONSUMER.INFO.%.*", "CONSUMER.MSG.NEXT.%.*"),
+      ...consumers(place, "ready"),
       ...api(place.jobs, "STREAM.MSG.DELETE.%", "STREAM.PURGE.%"),
-      ...api([place.state], "STREAM.MSG.DELETE.%", "STREAM.PURGE.%"),
+      ...api([place.state], "STREAM.PURGE.%"),
       ...place.jobs.map((stream) => `$JS.ACK.${stream}.>`),
       `pf.${place.namespace}.>`,
     ],
@@ -130,18 +131,24 @@ const tables: { readonly [role in Role]: (place: Place) => Permissions } = {
   }),
 }
 
-/** The permissions of a role. */
-export const permissionsOf = (role: Role, options: RoleOptions = {}): Permissions => {
-  const { inboxPrefix = `_INBOX_${role}`, namespace = "portfire", partitions = 1 } = options
+/** The permissions of a role, or of a user that has several. */
+export const permissionsOf = (
+  role: Role | ReadonlyArray<Role>,
+  options: RoleOptions = {},
+): Permissions => {
+  const wanted = typeof role === "string" ? [role] : role
+  const { inboxPrefix = `_INBOX_${wanted.join("_")}`, namespace = "portfire", partitions = 1 } =
+    options
   const jobs = Array.from({ length: partitions }, (_, p) => Subjects.jobsStream(namespace, p))
   const state = Subjects.stateStream(namespace)
-  return tables[role]({
-    namespace,
-    inbox: `${inboxPrefix}.>`,
-    jobs,
-    state,
-    streams: [state, ...jobs, Subjects.logsStream(namespace)],
-  })
+  const streams = [state, ...jobs, Subjects.logsStream(namespace)]
+  const place: Place = { namespace, inbox: `${inboxPrefix}.>`, jobs, state, streams }
+  const all = wanted.map((one) => tables[one](place))
+  return {
+    publish: [...new Set(all.flatMap(({ publish }) => publish))],
+    subscribe: [...new Set(all.flatMap(({ subscribe }) => subscribe))],
+    answers: all.some(({ answers }) => answers),
+  }
 }
 
 const list = (name: string, subjects: ReadonlyArray<string>, indent: string): string =>
