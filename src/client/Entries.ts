@@ -98,7 +98,7 @@ export const make = (
       const next = { ...changed, revision: state.revision + 1 }
       const message = EntryMessage.waiting(
         wire,
-        address,
+        view,
         EntryMessage.bytesIn(view, next),
         EntryDeclare.lookOf(wire, plan, next, now),
       )

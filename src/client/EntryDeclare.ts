@@ -207,7 +207,7 @@ export const make = (
       if (refused !== undefined) return yield* refused
       const message = EntryMessage.waiting(
         wire,
-        address,
+        seen ?? { address, newest: 0 },
         EntryMessage.bytesOf(plan, next, now),
         lookOf(wire, plan, next, now),
       )

@@ -18,7 +18,7 @@ import * as Moves from "./Moves.ts"
 /** Name of the engine's jobs that are recurring entries. */
 export const entryName = "_recurring"
 
-/** Lane of their messages; it means nothing where nobody pulls. */
+/** Lane that their messages name; it means nothing where nobody pulls. */
 const lane = 3
 
 /**
@@ -156,19 +156,35 @@ export interface Message {
   readonly headers: string
 }
 
-const waitingAt = (subjects: Subjects.Subjects, address: Subjects.Address): string =>
-  subjects.live("await", Subjects.entryQueue, lane, address)
+/** Where an entry is, for a change of it: nothing yet, or what was read. */
+export type Place = Pick<EntryView, "address" | "newest"> & Partial<Pick<EntryView, "current">>
 
-/** Puts it to wait until a server is to look at it, at an instant in ms since 1970. */
+/** States in which a message waits for its time. */
+const scheduled: ReadonlySet<string> = new Set(["await", "later"])
+
+/** Lines that remove the alarm that was, in the same write. */
+const supersedeOf = ({ current }: Partial<Pick<EntryView, "current">>): string =>
+  current !== undefined && scheduled.has(current.subject.state)
+    ? Conditional.supersedeLines(current.stored.subject)
+    : ""
+
+/**
+ * Puts it to wait until a server is to look at it, at an instant in ms since 1970.
+ *
+ * A schedule that fires removes whatever lies under its own subject, even if it was replaced a moment
+ * before: the change would be lost. So no two of an entry have the same subject. What was newest
+ * before tells them apart, for only one change can follow it.
+ */
 export const waiting = (
   { subjects }: Wire,
-  address: Subjects.Address,
+  place: Place,
   payload: Uint8Array,
   look: number | undefined,
 ): Message => ({
-  subject: waitingAt(subjects, address),
+  subject: subjects.live("await", Subjects.entryQueue, place.newest, place.address),
   payload,
-  headers: Moves.awaitLines(subjects, address, look ?? Moves.never),
+  headers: supersedeOf(place) +
+    Moves.awaitLines(subjects, place.address, look ?? Moves.never),
 })
 
 /** The bytes of a new entry. */
@@ -206,14 +222,12 @@ export const leftAlone = (
 /** Has a server look at it at once: its alarm goes with the same write. */
 export const looked = (
   { subjects }: Wire,
-  { address, current }: Pick<EntryView, "address" | "current">,
+  view: Pick<EntryView, "address" | "current">,
   payload: Uint8Array,
 ): Message => ({
-  subject: subjects.live("ready", Subjects.engineQueue, lookLane, address),
+  subject: subjects.live("ready", Subjects.engineQueue, lookLane, view.address),
   payload,
-  headers: current.subject.state === "await"
-    ? Conditional.supersedeLines(current.stored.subject)
-    : "",
+  headers: supersedeOf(view),
 })
 
 /**

@@ -15,7 +15,8 @@ import * as EntryTick from "../core/EntryTick.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import * as JobId from "../core/JobId.ts"
 import { fromWire } from "../core/JobState.ts"
-import * as AtomicBatch from "../nats/AtomicBatch.ts"
+import { type BatchMessage, publish } from "../nats/AtomicBatch.ts"
+import * as BatchGatherer from "../nats/BatchGatherer.ts"
 import * as Conditional from "../nats/Conditional.ts"
 import { Code, type NatsError } from "../nats/errors.ts"
 import type { StoredMessage } from "../nats/Reader.ts"
@@ -90,6 +91,10 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
   const { alarmMillis, clock, nats, subjects } = wire
   const pause = EntryTick.pauseMillis(alarmMillis)
   const bounced = Bounces.make()
+  // With replicas NATS has nothing on its disk for a batch, and small ones cost it little.
+  const store: BatchGatherer.Store = wire.replicated
+    ? (messages) => publish(nats.connection, messages, patience)
+    : BatchGatherer.make(nats.connection, patience)
 
   const putAside = (view: EntryMessage.EntryView, message: EntryMessage.Message) =>
     EntryMessage.write(wire, view.address, message, view.newest, patience)
@@ -102,8 +107,8 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
 
   /** It stays for people to see; nobody can tell when it would be due. */
   const leaveBroken = (view: EntryMessage.EntryView) => {
-    const { address, current: { stored: { data } } } = view
-    return putAside(view, EntryMessage.waiting(wire, address, data, undefined))
+    const { stored: { data } } = view.current
+    return putAside(view, EntryMessage.waiting(wire, view, data, undefined))
   }
 
   const putTroubled = (
@@ -121,7 +126,7 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
     }
     const look = EntryTick.nextLook(plan, next, now, pause)
     const bytes = EntryMessage.bytesIn(view, next)
-    return putAside(view, EntryMessage.waiting(wire, view.address, bytes, look))
+    return putAside(view, EntryMessage.waiting(wire, view, bytes, look))
   }
 
   /** The runs of what is due, with what is known of earlier ones. */
@@ -161,13 +166,11 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
   })
 
   const storeAll = (
-    messages: ReadonlyArray<EntryMessage.Message>,
+    messages: ReadonlyArray<Omit<BatchMessage, "messageId">>,
   ): Effect.Effect<Tried, NatsError> =>
     Effect.catchTag(
-      Effect.as<Tried>("done")(AtomicBatch.publish(
-        nats.connection,
+      Effect.as<Tried>("done")(store(
         messages.map((message) => ({ ...message, messageId: nextMessageId(EntryId.partition) })),
-        patience,
       )),
       "Rejected",
       ({ code, message }) =>
@@ -216,7 +219,7 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
     }
     const look = isWhole ? EntryTick.nextLook(plan, next, now, pause) : now
     const bytes = EntryMessage.bytesIn(view, next)
-    const waiting = EntryMessage.waiting(wire, view.address, bytes, look)
+    const waiting = EntryMessage.waiting(wire, view, bytes, look)
     if (messages.length === 0) {
       return (yield* putAside(view, waiting)) === undefined ? "faster" : "done"
     }
@@ -230,11 +233,10 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
       }),
     )
     if (refused !== undefined) return { trouble: refused }
-    const headers = `Nats-Expected-Last-Subject-Sequence: ${view.newest}\r\n` +
-      `Nats-Expected-Last-Subject-Sequence-Subject: ${subjects.job(view.address)}\r\n`
+    const condition = { expected: view.newest, filter: subjects.job(view.address) }
     const stored = yield* storeAll([
       ...messages.map(({ headers, payload, subject }) => ({ subject, payload, headers })),
-      { ...waiting, headers: waiting.headers + headers },
+      { ...waiting, condition },
     ])
     if (stored !== "done") return stored
     const { name, queue } = plan.job
