@@ -24,10 +24,13 @@ export interface SyncOptions {
 
 /** Ids of entries, by what a sync did with them. */
 export interface Synced {
+  /** They are new. */
   readonly created: ReadonlyArray<string>
+  /** They were declared otherwise, or were disabled. */
   readonly changed: ReadonlyArray<string>
   /** They were as they are declared. */
   readonly unchanged: ReadonlyArray<string>
+  /** They belonged to the set and aren't declared any more. */
   readonly removed: ReadonlyArray<string>
 }
 

@@ -27,7 +27,9 @@ export interface RecurringRun {
 
 /** What is known of an entry. */
 export interface RecurringRecord {
+  /** Id of the entry, as its author chose it. */
   readonly id: string
+  /** See {@link RecurringState}. */
   readonly state: RecurringState
   /** Counts its changes. */
   readonly revision: number
@@ -52,13 +54,17 @@ export interface RecurringRecord {
   readonly misfire: Entry.Misfire
   /** What becomes of times at which an earlier run hasn't ended. */
   readonly overlap: Entry.Overlap
-  /** In milliseconds. */
+  /** How much later than its nominal time a run starts at most, in milliseconds. */
   readonly jitter: number
+  /** No nominal time before it. */
   readonly from?: Date | undefined
+  /** No nominal time after it. */
   readonly until?: Date | undefined
+  /** How many runs the clock makes at most. */
   readonly limit?: number | undefined
   /** The declared set that it belongs to. */
   readonly set?: string | undefined
+  /** What people are told about it. */
   readonly description?: string | undefined
   /** How many runs the clock has made. */
   readonly runs: number

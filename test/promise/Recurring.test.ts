@@ -1,6 +1,7 @@
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import {
+  type Event,
   InvalidOptions,
   InvalidPayload,
   job,
@@ -9,7 +10,7 @@ import {
   Retry,
 } from "../../actors/promise/mod.ts"
 import { testServer } from "../harness.ts"
-import { anything, mail, numeric, promised, rejection, withClient } from "./world.ts"
+import { anything, mail, numeric, promised, rejection, watch, withClient } from "./world.ts"
 
 const Send = job("mail/send", { payload: mail, retry: Retry.none })
 const Double = job("double", { payload: numeric, retry: Retry.none })
@@ -22,8 +23,10 @@ describe("recurring entries with promises", () => {
     "run, and their handlers know of which entry and time",
     () =>
       withClient(server, async (portfire) => {
+        const { onEvent, until } = watch()
         await portfire.serve({
           queues: { default: 5 },
+          onEvent,
           handlers: [Origin.handler((_, { recurring }) => recurring)],
         })
         const at = new Date(Date.now() + 300)
@@ -34,12 +37,10 @@ describe("recurring entries with promises", () => {
         assert.equal(change, "created")
         const byHand = await portfire.recurring.trigger("once")
         assert.equal((await portfire.await(Origin, byHand) as { entry: string }).entry, "once")
-        let runs = await portfire.recurring.history("once")
-        while (runs.length < 2) {
-          assert.ok(Date.now() < Number(at) + 10_000, "the clock makes a run")
-          await new Promise((done) => setTimeout(done, 20))
-          runs = await portfire.recurring.history("once")
-        }
+        await until((event): event is Event & { _tag: "JobMoved" } =>
+          event._tag === "JobMoved" && event.to === "succeeded" && event.id !== byHand
+        )
+        const runs = await portfire.recurring.history("once")
         const run = runs.find((one) => !one.byHand)
         assert.deepEqual(run?.at, at)
         assert.deepEqual(await portfire.await(Origin, run?.id ?? ""), { entry: "once", at })
