@@ -76,7 +76,7 @@ const tooLarge = (what: string, size: number, limit: number): Tried => ({
 /** The nominal times without a run, with those of now. */
 const skippedOf = (
   { skipped }: Entry.State,
-  { missed }: EntryTick.Due,
+  missed: number | undefined,
   overlapped: ReadonlyArray<number>,
 ): Entry.Skipped | undefined => {
   const at = overlapped.at(-1) ?? missed
@@ -202,15 +202,18 @@ export const make = (wire: Wire, patience: number, { created, queued }: Hooks): 
     }
     const isWhole = taken.length === byHand.length + timed.length
     const lastTaken = taken.findLast((run) => !run.byHand)?.at
-    const skipped = isWhole ? skippedOf(state, due, overlapped) : state.skipped
+    const cursor = isWhole ? due.cursor : lastTaken ?? state.cursor
+    const { missed } = due
+    const misfired = missed !== undefined && missed <= cursor ? missed : undefined
+    const left = overlapped.filter((at) => at <= cursor)
     const next: Entry.State = {
       ...state,
       revision: state.revision + 1,
-      cursor: isWhole ? due.cursor : lastTaken ?? state.cursor,
+      cursor,
       runs: state.runs + taken.filter((run) => !run.byHand).length,
       asked: state.asked.filter(({ id }) => !taken.some((run) => run.id === id)),
       history: Entry.remember(history, taken.map(({ after: _, ...run }) => run), plan.overlap),
-      skipped,
+      skipped: skippedOf(state, misfired, left),
       trouble: due.trouble !== undefined
         ? state.trouble ?? { message: due.trouble, at: now, tries: 1 }
         : Entry.isDisabled(state)

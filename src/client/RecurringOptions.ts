@@ -45,7 +45,7 @@ export interface EntryOptions extends TimeOptions, JobOptions {
   /**
    * What becomes of times that nobody could see to: `once` (default) makes one run of all of them,
    * for the last one, `all` one of each, at most 100, `skip` none of those that are more than a
-   * minute late. With `once` what is at most five seconds late isn't missed.
+   * minute late. What is at most five seconds late isn't missed with `once` and never with `skip`.
    */
   readonly misfire?: MisfireOption | undefined
   /**

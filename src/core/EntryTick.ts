@@ -15,6 +15,9 @@ export const maxCaughtUp = 1_000
  */
 export const pauseMillis = (alarmMillis: number): number => Math.ceil(alarmMillis / 2)
 
+/** What is late by at most as much, in ms, isn't missed: an alarm never comes on the dot. */
+const neverTooLate = 5_000
+
 /** What is due. */
 export interface Due {
   /** Nominal times that get a run each, in their order, unless an earlier run forbids it. */
@@ -65,7 +68,10 @@ const timesOf = (
     case "all":
       return last(oldest, misfire.cap)
     case "skip":
-      return last(Math.max(oldest, now - misfire.tolerance), maxCaughtUp)
+      return last(
+        Math.max(oldest, now - Math.max(neverTooLate, misfire.tolerance)),
+        maxCaughtUp,
+      )
   }
 }
 
