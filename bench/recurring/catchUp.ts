@@ -67,7 +67,7 @@ const look = async (
     const message = EntryMessage.looked(wire, view, EntryMessage.bytesIn(view, state))
     yield* EntryMessage.write(wire, address, message, view.newest, patience)
   }))
-  const step = EntryStep.make(wire, patience, () => {})
+  const step = EntryStep.make(wire, patience, { created: () => {}, queued: () => Effect.void })
   let millis = 0
   const blockedMillis = await longestPause(async () => {
     const start = performance.now()

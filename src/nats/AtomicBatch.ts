@@ -1,11 +1,25 @@
-/** Several new messages stored together or not at all, by one atomic JetStream batch. */
+/**
+ * Several new messages stored together or not at all, by one atomic JetStream batch.
+ *
+ * nats-server before 2.14.4 remembers the filter of a condition by its place in a buffer, into which it
+ * then reads the next message of the batch. Where that one's filter comes to lie at the same place, it
+ * takes it for the other and refuses the batch, as the sequences differ. So each filter has a place of
+ * its own in its headers. With replicas it also needs the filters while the batch is under way: there a
+ * batch has at most one condition.
+ */
 import * as Effect from "effect/Effect"
 import type { NatsConnection } from "nats"
 import * as Api from "./Api.ts"
 import { type NatsError, Rejected, repeatable, Unavailable } from "./errors.ts"
-import { rawHeaders } from "./Publisher.ts"
+import { conditionLines, rawHeaders } from "./Publisher.ts"
 import { duplicateWindowMillis } from "./TopologyPlan.ts"
 import * as Violations from "./Violations.ts"
+
+/** What must be true before the batch is stored: the newest sequence under a filter. */
+export interface Condition {
+  readonly expected: number
+  readonly filter: string
+}
 
 /** A message of the batch. */
 export interface BatchMessage {
@@ -15,6 +29,8 @@ export interface BatchMessage {
   readonly messageId: string
   /** Further header lines, each ending in CRLF. */
   readonly headers?: string | undefined
+  /** Its condition; each of a batch has a filter and a sequence of its own. */
+  readonly condition?: Condition | undefined
 }
 
 const duplicateInBatch = 10201
@@ -23,6 +39,13 @@ const shortestTryMillis = 100
 
 /** Repetitions end, the last one's answer included, before the server forgets the message ids. */
 const longestMillis = duplicateWindowMillis - 2 * Api.requestTimeoutMillis
+
+/** More digits than a sequence has that a number can hold. */
+const longestSequence = 17
+
+/** What makes a message id so long that no two conditions of a batch begin at the same place. */
+const shiftOf = ({ expected }: Condition, index: number): string =>
+  "~".repeat(index + longestSequence - String(expected).length)
 
 let counter = 0
 const batchPrefix = crypto.randomUUID().slice(0, 18)
@@ -38,9 +61,12 @@ const attempt = (
   Effect.suspend(() => {
     const operation = operationOf(messages)
     const id = `${batchPrefix}-${++counter}`
-    const headersOf = (message: BatchMessage, index: number) =>
-      `Nats-Batch-Id: ${id}\r\nNats-Batch-Sequence: ${index + 1}\r\n` +
-      `Nats-Msg-Id: ${message.messageId}\r\n${message.headers ?? ""}` +
+    let conditions = 0
+    const headersOf = ({ condition, headers, messageId }: BatchMessage, index: number) =>
+      `Nats-Batch-Id: ${id}\r\nNats-Batch-Sequence: ${index + 1}\r\nNats-Msg-Id: ${messageId}` +
+      (condition === undefined ? "\r\n" : `${shiftOf(condition, conditions++)}\r\n` +
+        conditionLines(condition.expected, condition.filter)) +
+      (headers ?? "") +
       (index === messages.length - 1 ? "Nats-Batch-Commit: 1\r\n" : "")
     const last = messages.length - 1
     return Effect.flatMap(
