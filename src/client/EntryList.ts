@@ -10,7 +10,7 @@ import { InvalidOptions } from "../core/errors.ts"
 import { checkKeys, show } from "../core/Names.ts"
 import type { NatsError } from "../nats/errors.ts"
 import * as Lists from "../nats/Lists.ts"
-import * as Records from "../nats/Records.ts"
+import type { StoredMessage } from "../nats/Reader.ts"
 import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as EntryMessage from "./EntryMessage.ts"
@@ -141,12 +141,10 @@ const readAtOnce = 100
 /** Bytes of entries after which a page ends, full or not. */
 const maxPageBytes = 16 * 1_024 * 1_024
 
-const waitingEntries = {
-  state: "await",
-  queue: Subjects.entryQueue,
-  group: Subjects.noGroup,
-} as const
-const dueEntries = { state: "ready", queue: Subjects.engineQueue, group: Subjects.noGroup } as const
+const group = Subjects.noGroup
+const waiting: Subjects.JobFilter = { state: "await", queue: Subjects.entryQueue, group }
+const due: Subjects.JobFilter = { state: "ready", queue: Subjects.engineQueue, group }
+const leftAlone: Subjects.JobFilter = { state: "later", queue: Subjects.engineQueue, group }
 
 /** Shows the messages of entries under a filter, from a sequence on; gives where to go on. */
 const scan = Effect.fnUntraced(function* (
@@ -178,17 +176,14 @@ const readAll = Effect.fnUntraced(function* (
 ): Effect.fn.Return<ReadonlyArray<EntryMessage.EntryView>, NatsError> {
   const stream = Subjects.jobsStream(subjects.namespace, EntryId.partition)
   const addresses = ids.map(EntryMessage.addressOf)
-  const found = Records.parse(
-    subjects,
-    yield* reader.newest(stream, addresses.map(subjects.job)),
-  )
-  const messages = new Map<string, Array<Records.JobMessage>>()
-  for (const message of found) {
-    const { id } = message.subject
-    messages.set(id, [...messages.get(id) ?? [], message])
+  const found = new Map<string, Array<StoredMessage>>()
+  for (const stored of yield* reader.newest(stream, addresses.map(subjects.job))) {
+    // The last token, whatever the others are.
+    const id = stored.subject.slice(stored.subject.lastIndexOf(".") + 1)
+    found.set(id, [...found.get(id) ?? [], stored])
   }
   return addresses.flatMap((address) =>
-    EntryMessage.viewOf(address, messages.get(address.id) ?? []) ?? []
+    EntryMessage.viewIn(subjects, address, found.get(address.id) ?? []) ?? []
   )
 })
 
@@ -224,9 +219,10 @@ export const list: (
       }
     }
     // One that was due while the first were read lies in the queue then, or behind them again.
-    const end = yield* scan(wire, waitingEntries, 1, look)
-    yield* scan(wire, dueEntries, 1, look)
-    yield* scan(wire, waitingEntries, end, look)
+    const end = yield* scan(wire, waiting, 1, look)
+    yield* scan(wire, due, 1, look)
+    yield* scan(wire, waiting, end, look)
+    yield* scan(wire, leftAlone, 1, look)
 
     const first = ids.first()
     const page = first.slice(0, limit)

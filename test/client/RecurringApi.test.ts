@@ -48,7 +48,7 @@ const storeRaw = Effect.fnUntraced(function* (
   const view = yield* EntryMessage.at(wire, address)
   if (view === undefined || !Entry.isReadable(view.state)) throw new Error("not there")
   const bytes = change(EntryMessage.bytesIn(view, { ...view.state, revision: 9 }))
-  const message = EntryMessage.waiting(wire, address, bytes, undefined)
+  const message = EntryMessage.waiting(wire, view, bytes, undefined)
   yield* EntryMessage.write(wire, address, message, view.newest, 5_000)
 })
 
