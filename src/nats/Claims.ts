@@ -191,7 +191,9 @@ export const releaseClaim = (
       (stored) =>
         stored?.id === id ? Conditional.remove(wire, partition, stored.sequence) : Effect.void,
     )
-  return Effect.ignore(Effect.retry(release, patiently))
+  return Effect.ignore(
+    Effect.retry(release, { while: ({ retryable }) => retryable, schedule: patiently }),
+  )
 }
 
 /** Whether a job that is to run once more has its key. */

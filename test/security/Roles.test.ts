@@ -1,9 +1,8 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
 import assert from "node:assert/strict"
 import { readFileSync } from "node:fs"
-import { describe } from "node:test"
+import { describe, it } from "node:test"
 import { setImmediate } from "node:timers"
 import { Client, Job, Nats, NatsError, Roles } from "../../mod.ts"
 import { Puller } from "../../src/nats/Puller.ts"
@@ -192,4 +191,161 @@ describe("A role", () => {
         }
       }))
   }
+})
+
+const refusedFor = (subject: string) => (error: unknown) => {
+  assert.ok(error instanceof NatsError.Rejected, String(error))
+  assert.equal(error.code, NatsError.Code.notPermitted)
+  assert.equal(error.retryable, false)
+  assert.ok(error.message.includes(`"${subject}"`), error.message)
+  assert.match(error.message, /add that to its permissions/)
+}
+
+/** Fails within two seconds for want of a permission to publish to a subject. */
+const isRefused = <A, E, R>(subject: string, self: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(Effect.timeout(self, "2 seconds")), refusedFor(subject))
+
+const Work = Job.make("work", { queue: "work" })
+
+describe("A missing permission", () => {
+  const server = roleServer()
+
+  effect("to make the streams is named when they aren't there yet", () =>
+    Effect.gen(function* () {
+      for (const role of ["enqueuer", "producer", "worker", "operator"] as const) {
+        const starting = Effect.scoped(Layer.build(Layer.provide(Client.layer, as(server, role))))
+        yield* isRefused(`$JS.API.STREAM.CREATE.${state}`, starting)
+      }
+      yield* setUp(server)
+      // Another process of the same role finds them, and one that sets up changes nothing.
+      yield* setUp(server)
+    }))
+
+  effect("is named by what needs it, at once", () =>
+    Effect.gen(function* () {
+      yield* setUp(server)
+      const enqueuer = yield* produce(as(server, "enqueuer"))
+      const id = yield* enqueuer.provide(Work.enqueue())
+      yield* isRefused(`$JS.API.DIRECT.GET.${jobs}`, enqueuer.client.get(id))
+      const refusal = <A, E extends Error>(self: Effect.Effect<A, E>) =>
+        Effect.map(Effect.flip(Effect.timeout(self, "2 seconds")), ({ message }) => message)
+      const unique = yield* refusal(
+        enqueuer.provide(Work.enqueue(undefined, { unique: { key: "k" } })),
+      )
+      assert.match(unique, /may not publish to "pf.acme.0.claim.-.-.-.-.\w+"/)
+      const setup = yield* produce(as(server, "setup"))
+      const one = yield* refusal(setup.provide(Work.enqueue()))
+      assert.match(one, /may not publish to "pf.acme.0.ready.work.3._.\w+"/)
+      const payloads = [undefined, undefined, undefined]
+      const atomic = yield* refusal(setup.provide(Work.enqueueMany(payloads, { atomic: true })))
+      assert.match(atomic, /may not publish to "pf.acme.0.ready.work.3._.\w+"/)
+    }))
+
+  effect("to pull ends a pull, with the reason", () =>
+    Effect.gen(function* () {
+      const { connection } = yield* connect(server, "producer")
+      const [tag, number, end, why] = yield* Effect.callback<
+        readonly [number, number, string, string]
+      >((resume) => {
+        const puller = new Puller(connection, {
+          message: () => {},
+          beat: () => {},
+          end: (...args) => resume(Effect.succeed(args)),
+        })
+        puller.pull(jobs, "ready_work_3", 7, 1, "wait")
+        return Effect.promise(() => puller.drain())
+      })
+      assert.deepEqual([tag, number, end], [7, 1, "refused"])
+      assert.match(
+        why,
+        /may not publish to "\$JS.API.CONSUMER.MSG.NEXT.PF_acme_JOBS_0.ready_work_3"/,
+      )
+    }))
+
+  effect(
+    "to hear the answers names the option that says where they come",
+    () =>
+      Effect.gen(function* () {
+        const layer = as(server, "worker", { inboxPrefix: inboxOf("operator") })
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+        assert.ok(error instanceof Nats.InvalidNatsOptions)
+        assert.equal(error.field, "inboxPrefix")
+        assert.match(error.message, /may not subscribe to "_INBOX_operator\.\w+\.\*"/)
+      }),
+  )
+
+  effect(
+    "to make consumers keeps nobody from storing jobs for servers to come",
+    () =>
+      Effect.gen(function* () {
+        yield* setUp(server)
+        const enqueuer = yield* produce(as(server, "enqueuer"))
+        const Early = Job.make("early", { queue: "early" })
+        const id = yield* enqueuer.provide(Early.enqueue())
+        const worker = yield* serve(
+          as(server, "worker"),
+          Early.toLayer(() => Effect.void),
+          { queues: { early: 1 } },
+        )
+        assert.equal((yield* worker.record(id)).state, "succeeded")
+      }),
+  )
+})
+
+describe("What permissions can't keep a user from, as docs/security.md says", () => {
+  const server = roleServer()
+  const victim = `${prefix}.0.failed.default._._.victim`
+  const forged = `${prefix}.0.succeeded.default._._.forged`
+
+  const subjectsIn = (connection: Connection) =>
+    Effect.promise(async () => {
+      const answer = await connection.request(
+        `$JS.API.STREAM.INFO.${jobs}`,
+        JSON.stringify({ subjects_filter: ">" }),
+      )
+      const info = answer.json<{ readonly state: { readonly subjects?: object } }>()
+      return Object.keys(info.state.subjects ?? {})
+    })
+
+  const publish = (connection: Connection, subject: string, lines: string) =>
+    Effect.promise(() =>
+      connection.request(subject, "", { timeout: 5_000, headers: rawHeaders(lines) })
+    )
+
+  effect(
+    "is publishing anywhere in the stream by a schedule or a reply, and wiping it",
+    () =>
+      Effect.gen(function* () {
+        yield* setUp(server)
+        const root = (yield* connect(server, "root")).connection
+        const { connection } = yield* connect(server, "enqueuer")
+        const subjects = subjectsIn(root)
+        yield* publish(root, victim, "")
+
+        const lines =
+          `Nats-Schedule: @at 2020-01-01T00:00:00Z\r\nNats-Schedule-Target: ${forged}\r\n`
+        yield* publish(connection, `${prefix}.0.later.default.3._.x`, lines)
+        yield* eventually(subjects, (all) => all.includes(forged))
+
+        // Whoever may ask anything of JetStream says where the answer goes.
+        connection.publish(`$JS.API.STREAM.INFO.${jobs}`, "", { reply: `${forged}2` })
+        yield* eventually(subjects, (all) => all.includes(`${forged}2`))
+
+        yield* publish(connection, `${prefix}.0.ready.default.3._.x`, "Nats-Rollup: all\r\n")
+        assert.deepEqual(yield* subjects, [`${prefix}.0.ready.default.3._.x`])
+      }),
+  )
+})
+
+describe("docs/security.md", () => {
+  const page = readFileSync(new URL("../../docs/security.md", import.meta.url), "utf8")
+
+  it("shows the configuration that these tests run with", () => {
+    const users = Roles.roles.map((role) =>
+      `    {\n      user: ${role}\n      password: $${role.toUpperCase()}_PASSWORD\n` +
+      `      permissions: ${Roles.render(Roles.permissionsOf(role), "      ")}\n    }\n`
+    )
+    const wanted = `authorization {\n  users: [\n${users.join("")}  ]\n}\n`
+    assert.ok(page.includes(wanted), `the page has to contain:\n${wanted}`)
+  })
 })
