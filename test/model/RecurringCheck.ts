@@ -25,6 +25,8 @@ const toleranceMillis = 150
 const heardMillis = 3_000
 /** Longest time for which a removed entry leaves a marker. */
 const markerMillis = 15_000
+/** What comes at most as much later is never skipped as missed. */
+const neverTooLate = 5_000
 /** An alarm that nobody wants: it fires after all of us. */
 const never = Date.UTC(2100, 0, 1)
 
@@ -107,7 +109,7 @@ const byMisfire = (
     case "all":
       return due.slice(-misfire.cap)
     case "skip":
-      return due.filter((at) => now - at <= misfire.tolerance)
+      return due.filter((at) => now - at <= Math.max(neverTooLate, misfire.tolerance))
   }
 }
 
@@ -302,7 +304,8 @@ const examine = (
     } else if (state.paused !== prior.state.paused) {
       const op = state.paused === undefined ? "resume" : "pause"
       const by = told.find(({ called, what }) =>
-        what.op === op && what.revision === state.revision && called - heardOf(sequence) < 0
+        what.op === op && what.revision === state.revision &&
+        called <= heardOf(sequence) + toleranceMillis
       )
       if (by === undefined) say(`is ${op}d by nobody`)
       if (op === "pause" && state.cursor !== prior.state.cursor) say("moves on as it is paused")

@@ -20,11 +20,11 @@ export interface Drive {
 const weights = {
   same: 3,
   payload: 6,
-  schedule: 5,
+  schedule: 4,
   rules: 6,
   pause: 2,
   resume: 5,
-  trigger: 8,
+  trigger: 6,
   remove: 2,
   get: 5,
   sync: 1,
@@ -87,7 +87,7 @@ const work = (random: Random): Pick<Spec, "millis" | "queue" | "steps"> => ({
     { length: random.between(1, 3) },
     () => random.weighted({ succeed: 2, fail: 4, crash: 1 }),
   ),
-  millis: random.chance(0.25) ? random.between(400, 1_800) : random.between(0, 60),
+  millis: random.chance(0.25) ? random.between(400, 1_500) : random.between(0, 60),
 })
 
 /** How many entries are synced as a set. */
@@ -276,8 +276,11 @@ const step = (
   }
 }
 
+/** Beyond it, in ms, servers may all be away for so long that their absence counts as an outage. */
+const longDrive = 12_000
+
 /** Servers stop, are cut off, stay away for a while; in the end two of them are there. */
-const conduct = Effect.fnUntraced(function* (world: World, random: Random) {
+const conduct = Effect.fnUntraced(function* (world: World, random: Random, millis: number) {
   const names = ["one", "two", "three"].slice(0, random.between(2, 3))
   const running = new Map<string, Running>()
   for (const name of names) running.set(name, yield* world.start(name))
@@ -296,7 +299,8 @@ const conduct = Effect.fnUntraced(function* (world: World, random: Random) {
     // Whatever happens meanwhile, they are there in the end.
     yield* Effect.uninterruptible(Effect.gen(function* () {
       yield* Effect.forEach(chosen, end, { concurrency: "unbounded", discard: true })
-      yield* Effect.sleep(isAll ? random.between(0, 3_000) : random.between(0, 300))
+      const longest = millis > longDrive && random.chance(0.3) ? 8_000 : 3_000
+      yield* Effect.sleep(random.between(0, isAll ? longest : 300))
       yield* Effect.forEach(chosen, begin, { discard: true })
     }))
   })))
@@ -310,7 +314,7 @@ export const drive: (
 ) => Effect.Effect<ReadonlyArray<string>, unknown, Scope.Scope> = Effect.fnUntraced(
   function* (world, random, { entries, lanes, millis }) {
     const names = Array.from({ length: entries }, (_, index) => `entry ${index}`)
-    const conductor = yield* conduct(world, random.fork())
+    const conductor = yield* conduct(world, random.fork(), millis)
     const latest = new Map<string, Spec>()
     const declaring = random.fork()
     yield* Effect.forEach(names, (entry, index) => {
@@ -325,7 +329,7 @@ export const drive: (
         const own = random.fork()
         return Effect.gen(function* () {
           while (performance.now() < end) {
-            yield* Effect.sleep(own.between(0, 150))
+            yield* Effect.sleep(own.between(0, 350))
             // Some are changed by many at once.
             const at = own.chance(0.3) ? own.between(0, 2) : own.between(0, entries - 1)
             yield* step(world, latest, client, own, names[at] as string)

@@ -28,14 +28,15 @@ export interface Spec {
   readonly jitter: number
   readonly queue: string
   readonly steps: ReadonlyArray<string>
-  /** How long each attempt takes. */
+  /** How long its first attempt takes. */
   readonly millis: number
 }
 
 const formats = new Map<string, Intl.DateTimeFormat>()
 const minuteCache = new Map<string, number>()
 
-const minuteIn = (zone: string, at: number): number => {
+/** The minute of the hour in a zone. */
+export const minuteOf = (zone: string, at: number): number => {
   const key = `${zone} ${Math.floor(at / 60_000)}`
   const known = minuteCache.get(key)
   if (known !== undefined) return known
@@ -47,9 +48,6 @@ const minuteIn = (zone: string, at: number): number => {
   return minute
 }
 
-/** The minute of the hour in a zone. */
-export const minuteOf = minuteIn
-
 /** Whether an instant is a nominal time, whatever was declared beside the schedule. */
 const isTime = (when: When, at: number): boolean => {
   switch (when.kind) {
@@ -57,7 +55,7 @@ const isTime = (when: When, at: number): boolean => {
       return at >= when.offset && (at - when.offset) % when.millis === 0
     case "cron":
       return at % 1_000 === 0 && when.seconds.includes(at / 1_000 % 60) &&
-        (when.minutes === undefined || when.minutes.includes(minuteIn(when.zone, at)))
+        (when.minutes === undefined || when.minutes.includes(minuteOf(when.zone, at)))
     case "at":
       return when.instants.includes(at)
   }

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { type Client, Job, Nats, Retry, StreamSettings } from "../../mod.ts"
@@ -97,6 +98,9 @@ const ackWaitMillis = 1_000
 const alarmMillis = 800
 const patienceMillis = 3_000
 
+/** Attempts after the first one are shorter, in ms: what is tried again is soon over. */
+const longestAgain = 50
+
 /** Makes it, with clients and without servers. */
 export const make: (
   server: TestServer,
@@ -107,6 +111,8 @@ export const make: (
     nats,
     Layer.succeed(Wire.AlarmMillis, alarmMillis),
     Layer.succeed(Patience, patienceMillis),
+    // Of a server that is cut off a lot is said that nobody needs to read.
+    Logger.layer([]),
   )
   const settings = { partitions: options.partitions, ackWaitMillis }
   const wired = yield* Layer.build(
@@ -150,7 +156,7 @@ export const make: (
           entry: recurring?.entry ?? "",
           nominal: Number(recurring?.at),
         })
-        yield* Effect.sleep(millis)
+        yield* Effect.sleep(count === 0 ? millis : Math.min(millis, longestAgain))
         switch (steps[count] ?? "succeed") {
           case "fail":
             return yield* Effect.fail("as planned")
