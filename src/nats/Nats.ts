@@ -274,8 +274,7 @@ const make = (
       while: (error) => error._tag === "Unavailable",
       times: jetStreamTries,
     })
-    return {
-      connection,
+    const service: Omit<Nats, "connection"> = {
       namespace: settings.namespace,
       server: () => {
         if (connection.info !== undefined) last = described(connection.info)
@@ -286,6 +285,8 @@ const make = (
       onReconnect: tracker.onReconnect,
       knownSyncInterval,
     }
+    // The client's connection has the private key in it: nothing to be printed or serialized.
+    return Object.defineProperty(service, "connection", { value: connection }) as Nats
   })
 
 /**

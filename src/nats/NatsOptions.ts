@@ -142,12 +142,20 @@ const flag = (field: string, value: unknown): boolean =>
     "must be true or false",
   )
 
+/** Options that hold a secret, or the path of one. */
+const secretFiles: ReadonlySet<string> = new Set(["authentication.credentials", "tls.key"])
+
 const readText = (field: string, path: string): string => {
   try {
     return readFileSync(path, "utf8")
   } catch (cause) {
     const code = (cause as { readonly code?: string }).code ?? "unknown"
-    return refuse(field, `the file ${path} can't be read (${code})`)
+    if (!secretFiles.has(field)) return refuse(field, `the file ${path} can't be read (${code})`)
+    // What looks like a path may be the secret itself, without the lines around it.
+    return refuse(
+      field,
+      `is neither the path of a file that can be read (${code}) nor its contents`,
+    )
   }
 }
 
