@@ -96,7 +96,11 @@ const recurrenceOf = (
 ): Recurrence.Recurrence | InvalidOptions => {
   const made = ((): Recurrence.Recurrence | InvalidOptions => {
     if (typeof schedule === "string") {
-      return { _tag: "Cron", pattern: schedule.trim(), zone: timeZone === undefined ? "UTC" : timeZone }
+      return {
+        _tag: "Cron",
+        pattern: schedule.trim(),
+        zone: timeZone === undefined ? "UTC" : timeZone,
+      }
     }
     const isObject = typeof schedule === "object" && schedule !== null
     if (isObject && timeZone !== undefined) {
@@ -181,18 +185,24 @@ export interface Times {
   readonly until: number | undefined
 }
 
-/** Checks when an entry is due. */
-export const timesOf = (options: TimeOptions): Times | InvalidOptions => {
-  const recurrence = recurrenceOf(options)
-  if (recurrence instanceof InvalidOptions) return recurrence
+const boundsOf = (
+  options: TimeOptions,
+): Pick<Times, "from" | "until"> | InvalidOptions => {
   const from = options.from === undefined ? undefined : instantOf("from", options.from)
   if (from instanceof InvalidOptions) return from
   const until = options.until === undefined ? undefined : instantOf("until", options.until)
   if (until instanceof InvalidOptions) return until
-  if (from !== undefined && until !== undefined && until < from) {
-    return refuse("until", options.until, "it lies before `from`")
-  }
-  return { recurrence, from, until }
+  return from !== undefined && until !== undefined && until < from
+    ? refuse("until", options.until, "it lies before `from`")
+    : { from, until }
+}
+
+/** Checks when an entry is due. */
+export const timesOf = (options: TimeOptions): Times | InvalidOptions => {
+  const recurrence = recurrenceOf(options)
+  if (recurrence instanceof InvalidOptions) return recurrence
+  const bounds = boundsOf(options)
+  return bounds instanceof InvalidOptions ? bounds : { recurrence, ...bounds }
 }
 
 /** The plan of an entry, of which only its job is missing. */
