@@ -101,7 +101,7 @@ const durabilityAgainMillis = 60_000
 const blockedMillis = 1_000
 const notFetchingMillis = 5_000
 const isolatedMillis = 60_000
-const actorDownMillis = 2_000
+const actorDownMillis = 1_000
 
 const seconds = (millis: number): string => `${(millis / 1_000).toFixed(millis < 9_500 ? 1 : 0)} s`
 

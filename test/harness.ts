@@ -85,6 +85,8 @@ export interface TestServer {
   readonly credentials: { readonly user: string; readonly password: string }
   /** A connection to it, in a namespace of its own unless one is given. */
   readonly layer: (namespace?: string) => Layer.Layer<Nats.Nats, Nats.ConnectError>
+  /** Sends a signal to it. */
+  readonly signalServer: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** SIGKILL, and wait until it is dead. */
   readonly killServer: Effect.Effect<void>
   /** Kill it when it runs; start it again on the same data and port. */
@@ -152,6 +154,7 @@ export const testServer = (options: { readonly config?: string } = {}): TestServ
         Effect.promise(url),
         (servers) => Nats.layer({ servers, authentication: credentials, namespace }),
       )),
+    signalServer: (signal) => Effect.sync(() => void child?.kill(signal)),
     killServer: Effect.promise(kill),
     restartServer: Effect.promise(() => kill().then(url)),
   }

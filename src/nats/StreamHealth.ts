@@ -27,7 +27,8 @@ export interface StreamHealth {
  */
 const silentNanos = 5e9
 
-const judge = (stream: string, { cluster }: StreamInfo): StreamHealth => {
+/** What a stream's information says. Pure. */
+export const judge = (stream: string, { cluster }: StreamInfo): StreamHealth => {
   const { leader, replicas = [] } = cluster ?? {}
   if (cluster !== undefined && !leader) {
     return { stream, state: "withoutQuorum", detail: "it has no leader" }
