@@ -141,6 +141,23 @@ const recurrenceOf = (
   return made instanceof InvalidOptions ? made : Recurrence.check(made) ?? made
 }
 
+interface Bounds {
+  readonly from: number | undefined
+  readonly until: number | undefined
+}
+
+const boundsOf = (
+  options: TimeOptions,
+): Bounds | InvalidOptions => {
+  const from = options.from === undefined ? undefined : instantOf("from", options.from)
+  if (from instanceof InvalidOptions) return from
+  const until = options.until === undefined ? undefined : instantOf("until", options.until)
+  if (until instanceof InvalidOptions) return until
+  return from !== undefined && until !== undefined && until < from
+    ? refuse("until", options.until, "it lies before `from`")
+    : { from, until }
+}
+
 const defaultTolerance = { once: "5 seconds", skip: "1 minute" } as const
 const defaultCap = 100
 
@@ -179,22 +196,8 @@ export const checkLimit = (limit: unknown): InvalidOptions | undefined =>
     : refuse("limit", limit, "it is a whole number of runs, 1 or more")
 
 /** The times of an entry, checked. */
-export interface Times {
+export interface Times extends Bounds {
   readonly recurrence: Recurrence.Recurrence
-  readonly from: number | undefined
-  readonly until: number | undefined
-}
-
-const boundsOf = (
-  options: TimeOptions,
-): Pick<Times, "from" | "until"> | InvalidOptions => {
-  const from = options.from === undefined ? undefined : instantOf("from", options.from)
-  if (from instanceof InvalidOptions) return from
-  const until = options.until === undefined ? undefined : instantOf("until", options.until)
-  if (until instanceof InvalidOptions) return until
-  return from !== undefined && until !== undefined && until < from
-    ? refuse("until", options.until, "it lies before `from`")
-    : { from, until }
 }
 
 /** Checks when an entry is due. */
