@@ -1,8 +1,7 @@
 /**
  * Stores small atomic batches of many authors together. On a stream without replicas NATS makes a
  * folder for each batch, which takes it a millisecond or two, one batch after the other. So while one
- * is under way those that come are gathered, and go together in the next one: who comes alone waits
- * for nobody.
+ * is under way those that come are gathered, and go together in the next one.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,7 +9,10 @@ import type { NatsConnection } from "nats"
 import * as AtomicBatch from "./AtomicBatch.ts"
 import type { NatsError } from "./errors.ts"
 
-/** Stores all messages or none, as {@link AtomicBatch.publish} does. */
+/**
+ * Stores all messages or none, as {@link AtomicBatch.publish} does. What isn't to be stored beside
+ * something else says so by a condition.
+ */
 export type Store = (
   messages: ReadonlyArray<AtomicBatch.BatchMessage>,
 ) => Effect.Effect<void, NatsError>
@@ -21,6 +23,9 @@ const mostMessages = 500
 /** Most bytes that go together. */
 const mostBytes = 4 * 1_024 * 1_024
 
+/** Time in which those are gathered that come nearly at once, in milliseconds. */
+const gatherMillis = 2
+
 /** Those that are stored alone at once, where together they were refused. */
 const aloneAtOnce = 16
 
@@ -30,7 +35,11 @@ interface Part {
   readonly resume: (stored: Effect.Effect<void, NatsError>) => void
 }
 
-/** Makes it for a connection. What shares a batch stands under conditions on different subjects. */
+/** The filters of the conditions of a batch. */
+const filtersOf = ({ messages }: Part): ReadonlyArray<string> =>
+  messages.flatMap(({ condition }) => condition === undefined ? [] : [condition.filter])
+
+/** Makes it for a connection. */
 export const make = (connection: NatsConnection, patienceMillis: number): Store => {
   let line: Array<Part> = []
   let isBusy = false
@@ -40,14 +49,21 @@ export const make = (connection: NatsConnection, patienceMillis: number): Store 
   const publishPart = ({ messages, resume }: Part) =>
     Effect.map(Effect.exit(publish(messages)), resume)
 
-  /** The next parts: the first one whatever its size, and what still fits. */
+  /**
+   * The next parts: the first one whatever its size, and what still fits. Of two under the same
+   * condition one is to be refused, and in one batch both would meet it.
+   */
   const take = (): ReadonlyArray<Part> => {
     let count = 0
     let bytes = 0
+    const filters = new Set<string>()
     const end = line.findIndex((part, index) => {
       count += part.messages.length
       bytes += part.bytes
-      return index > 0 && (count > mostMessages || bytes > mostBytes)
+      const own = filtersOf(part)
+      const isRival = own.some((filter) => filters.has(filter))
+      for (const filter of own) filters.add(filter)
+      return index > 0 && (isRival || count > mostMessages || bytes > mostBytes)
     })
     return line.splice(0, end === -1 ? line.length : end)
   }
@@ -68,7 +84,10 @@ export const make = (connection: NatsConnection, patienceMillis: number): Store 
   })
 
   const work = Effect.gen(function* () {
-    while (line.length > 0) yield* publishTogether(take())
+    while (line.length > 0) {
+      yield* Effect.sleep(gatherMillis)
+      yield* publishTogether(take())
+    }
     isBusy = false
   })
 
