@@ -95,13 +95,22 @@ const inSet = 6
 
 let lastSpec = 0
 
-const specOf = (random: Random): Spec => ({
-  n: ++lastSpec,
-  when: when(random),
-  from: random.chance(0.15) ? Date.now() + random.between(-2_000, 3_000) : undefined,
-  ...rules(random),
-  ...work(random),
-})
+const specOf = (random: Random): Spec => {
+  const spec = {
+    n: ++lastSpec,
+    when: when(random),
+    from: random.chance(0.15) ? Date.now() + random.between(-2_000, 3_000) : undefined,
+    ...rules(random),
+    ...work(random),
+  }
+  if (spec.overlap === "allow" || random.chance(0.7)) return spec
+  // Each run is still there at the next time, and at the one after it.
+  return {
+    ...spec,
+    when: { kind: "every", millis: 1_000, offset: 0 },
+    millis: random.between(1_100, 2_500),
+  }
+}
 
 const scheduleOf = (when: When): Recurring.Schedule => {
   switch (when.kind) {
