@@ -81,11 +81,14 @@ export const Server: Context.Service<Server, Server> = Context.Service<Server>(
 /** Why a server doesn't start. */
 export type ServerError = InvalidOptions | DuplicateJob | StartFailed | Wire.WireError
 
-/** Every server works on what the engine has to do. */
+/**
+ * Every server works on what the engine has to do: little, and mostly waiting for answers. Entries that
+ * are due at once are stored together, as many as there are slots.
+ */
 const enginePool: PoolSpec = {
   name: Subjects.engineQueue,
   queues: [Subjects.engineQueue],
-  slots: 16,
+  slots: 64,
 }
 
 const idOf = (name: string | undefined): string => {
