@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { CurrentJob } from "../src/client/CurrentJob.ts"
+import type { Definition } from "../src/client/Definition.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import { describe, type Ending } from "../src/core/Attempt.ts"
 import { inputOf } from "../src/core/Envelope.ts"
@@ -39,7 +40,7 @@ const crashed = (error: unknown): Ended => ({ ending: "crashed", ...describe(err
 const maxErrorBytes = 16 * 1024
 
 const succeed = (
-  { definition }: ReadyHandler,
+  definition: Definition,
   value: unknown,
   maxPayload: number,
 ): Effect.Effect<Ended> =>
@@ -59,7 +60,7 @@ const succeed = (
   })
 
 const fail = (
-  { definition }: ReadyHandler,
+  definition: Definition,
   value: unknown,
 ): Effect.Effect<Ended> =>
   Effect.match(definition.error.encode(value), {
@@ -78,7 +79,10 @@ const fail = (
     }),
   })
 
-const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effect<Ended> => {
+const readCause = (
+  definition: Definition,
+  cause: Cause.Cause<unknown>,
+): Effect.Effect<Ended> => {
   const error = Cause.squash(cause)
   if (error instanceof Discard) {
     return Effect.succeed({ ending: "discarded", message: error.reason.slice(0, maxMessageLength) })
@@ -87,7 +91,7 @@ const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effec
     return Effect.succeed({ ending: "vetoed", message: error.reason.slice(0, maxMessageLength) })
   }
   if (error instanceof Snooze) return Effect.succeed({ ending: "snoozed", snooze: error.millis })
-  if (Cause.hasFails(cause)) return fail(handler, error)
+  if (Cause.hasFails(cause)) return fail(definition, error)
   return Effect.succeed(
     Cause.hasInterruptsOnly(cause)
       ? { ending: "crashed", message: "the handler interrupted itself" }
@@ -95,12 +99,25 @@ const endOf = (handler: ReadyHandler, cause: Cause.Cause<unknown>): Effect.Effec
   )
 }
 
+/** How a handler's effect ends. */
+export const endOf = (
+  self: Effect.Effect<unknown, unknown>,
+  definition: Definition,
+  maxPayload: number,
+): Effect.Effect<Ended> =>
+  Effect.matchCauseEffect(self, {
+    onSuccess: (value) => succeed(definition, value, maxPayload),
+    onFailure: (cause) => readCause(definition, cause),
+  })
+
 /** How long an attempt may take, and what it means when it takes longer. */
 export interface Limit {
   readonly millis: number
   readonly message: string
   /** Whether no other attempt can follow. */
   readonly hopeless: boolean
+  /** The deadline of the job, where it comes after the time limit of the attempt. */
+  readonly deadline?: Limit | undefined
 }
 
 /** The nearer one of an attempt's own time limit, in ms, and of its job's deadline. */
@@ -109,14 +126,38 @@ export const limitOf = (
   deadline: number | undefined,
   now: number,
 ): Limit | undefined => {
-  if (deadline !== undefined && (timeout === undefined || deadline - now <= timeout)) {
-    const message = `the job wasn't finished by its deadline, ${rfc3339(deadline)}`
-    return { millis: Math.max(0, deadline - now), message, hopeless: true }
+  const last: Limit | undefined = deadline === undefined ? undefined : {
+    millis: Math.max(0, deadline - now),
+    message: `the job wasn't finished by its deadline, ${rfc3339(deadline)}`,
+    hopeless: true,
   }
-  if (timeout === undefined) return undefined
+  if (timeout === undefined || last !== undefined && last.millis <= timeout) return last
   const message = `the attempt took longer than its limit of ${timeout} ms`
-  return { millis: timeout, message, hopeless: false }
+  return { millis: timeout, message, hopeless: false, deadline: last }
 }
+
+/** Ends when a limit is reached; for the time limit, waiting for a worker of its own doesn't count. */
+const reached = (limit: Limit): Effect.Effect<Limit, never, CurrentJob> => {
+  const sleeping = (one: Limit) => Effect.as(Effect.sleep(one.millis), one)
+  if (limit.hopeless) return sleeping(limit)
+  const own = Effect.gen(function* () {
+    const job = yield* CurrentJob
+    const waited = () => job instanceof RunningJob ? job.waitedMillis : 0
+    let left = limit.millis
+    for (let before = 0; left >= 1; before += left) {
+      yield* Effect.sleep(left)
+      left = waited() - before
+    }
+    return limit
+  })
+  return limit.deadline === undefined ? own : Effect.raceFirst(own, sleeping(limit.deadline))
+}
+
+const timedOut = ({ hopeless, message }: Limit): Ended => ({
+  ending: "timedOut",
+  message,
+  hopeless,
+})
 
 /**
  * The attempt as an effect, with everything provided. It ends with an `Ended` value whatever the
@@ -144,19 +185,15 @@ export const attempt = (
         message: `payload${path} does not match its schema: ${reason}`,
         hopeless: true,
       }),
-    onSuccess: (payload) =>
-      Effect.matchCauseEffect(handler.run(payload), {
-        onSuccess: (value) => succeed(handler, value, maxPayload),
-        onFailure: (cause) => endOf(handler, cause),
-      }),
+    onSuccess: (payload) => endOf(handler.run(payload), handler.definition, maxPayload),
   })
-  return limit === undefined ? body : Effect.map(
+  if (limit === undefined) return body
+  if (handler.definition.isolation !== undefined) {
+    return Effect.raceFirst(body, Effect.map(reached(limit), timedOut)) as Effect.Effect<Ended>
+  }
+  return Effect.map(
     Effect.timeoutOption(body, limit.millis),
-    Option.getOrElse((): Ended => ({
-      ending: "timedOut",
-      message: limit.message,
-      hopeless: limit.hopeless,
-    })),
+    Option.getOrElse(() => timedOut(limit)),
   )
 }
 

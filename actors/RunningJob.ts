@@ -2,6 +2,7 @@
 import type { CurrentJob } from "../src/client/CurrentJob.ts"
 import { originOf } from "../src/client/JobRecord.ts"
 import type { Definition } from "../src/client/Definition.ts"
+import { inputOf } from "../src/core/Envelope.ts"
 import type { ProgressInput } from "../src/core/Journal.ts"
 import { fromLane, type Priority } from "../src/core/Priority.ts"
 import type { Wire } from "../src/nats/Wire.ts"
@@ -25,6 +26,8 @@ export class RunningJob implements CurrentJob {
   readonly #delivery: Delivery
   readonly #wire: Wire
   readonly #definition: Definition
+  #waited = 0
+  #waits: number | undefined
 
   constructor(delivery: Delivery, definition: Definition, server: string, wire: Wire) {
     const { envelope, message, subject } = delivery
@@ -49,6 +52,28 @@ export class RunningJob implements CurrentJob {
 
   get recurring(): CurrentJob["recurring"] {
     return originOf(this.#delivery.envelope.options)
+  }
+
+  /** Its payload as it lies in its message, with the version that it has. */
+  get input(): { readonly payload: Uint8Array | undefined; readonly version: number } {
+    const { envelope } = this.#delivery
+    return { payload: inputOf(envelope), version: envelope.options.version ?? 1 }
+  }
+
+  /** Largest message that NATS takes, in bytes. */
+  get maxPayload(): number {
+    return this.#wire.nats.server().maxPayload
+  }
+
+  /** How long it has waited for a worker of its own, in ms. */
+  get waitedMillis(): number {
+    return this.#waited + (this.#waits === undefined ? 0 : performance.now() - this.#waits)
+  }
+
+  /** It begins, or ends, to wait for a worker of its own. */
+  waits(now: boolean): void {
+    this.#waited = this.waitedMillis
+    this.#waits = now ? performance.now() : undefined
   }
 
   /** The journal of the attempt; none once it has ended. */

@@ -38,7 +38,7 @@ import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import type { ProgressInput } from "../core/Journal.ts"
 import { maxDelayMillis } from "../core/Limits.ts"
-import { checkKeys } from "../core/Names.ts"
+import { checkKeys, show } from "../core/Names.ts"
 import type * as Retry from "../core/Retry.ts"
 import { Discard, Snooze } from "../core/Signal.ts"
 import { millisOf } from "../core/Time.ts"
@@ -163,6 +163,8 @@ export interface Job<in out Name extends string, in out P, in out A, in out E> {
   /**
    * Binds a handler. Its services become requirements of the layer; `Job.current`, the client and a
    * scope that ends with the attempt are there without.
+   *
+   * Throws `InvalidOptions` for a definition with `isolation`, which `Isolated.layer` binds.
    */
   readonly toLayer: <R = never>(
     handler: (payload: P) => Effect.Effect<A, E, R>,
@@ -218,6 +220,18 @@ const optionKeys: ReadonlyArray<string> = [
   "isolation",
   "unique",
 ]
+
+/** In the event loop such a handler could hold up all others, which its definition rules out. */
+const refuseIsolated = ({ isolation, name }: Definition.Definition): void => {
+  if (isolation === undefined) return
+  throw new InvalidOptions({
+    field: "isolation",
+    value: show(isolation),
+    reason: `the handler of the job ${name} runs in a ${isolation} of its own, so it can't be ` +
+      "bound here: call Isolated.serve with it in a module, and bind that with Isolated.layer " +
+      "(with promises: serveIsolated, and isolated of the job)",
+  })
+}
 
 /**
  * Makes a definition.
@@ -285,8 +299,9 @@ export const make = <
           ),
       ))),
     get: (id) => Effect.flatMap(Client, (client) => client.getWith(id, decoders)),
-    toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) =>
-      Layer.effect(
+    toLayer: <R>(handler: (payload: P["Type"]) => Effect.Effect<A["Type"], E["Type"], R>) => {
+      refuseIsolated(definition)
+      return Layer.effect(
         makeKey<Handler<Name>>(name),
         Effect.map(
           Effect.context<Exclude<R, CurrentJob | Client | Scope.Scope>>(),
@@ -296,7 +311,8 @@ export const make = <
             run: handler as RegisteredHandler["run"],
           }),
         ),
-      ),
+      )
+    },
   }
 }
 
