@@ -54,6 +54,8 @@ export interface Told {
 export interface Attempt extends History.Run {
   /** In ms since 1970. */
   readonly at: number
+  /** How often its message was delivered. */
+  readonly delivery: number
   readonly entry: string
   readonly nominal: number
 }
@@ -148,11 +150,12 @@ export const make: (
   const handlers = (server: string) =>
     Tick.toLayer(({ millis, steps }) =>
       Effect.gen(function* () {
-        const { attempt, id, recurring } = yield* Job.current
+        const { attempt, delivery, id, recurring } = yield* Job.current
         const count = counts.get(id) ?? 0
         counts.set(id, count + 1)
         attempts.push({
           ...{ id, server, attempt, began: performance.now(), at: Date.now() },
+          delivery,
           entry: recurring?.entry ?? "",
           nominal: Number(recurring?.at),
         })
