@@ -3,7 +3,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { InvalidOptions } from "../core/errors.ts"
-import type { JobId } from "../core/JobId.ts"
+import { type JobId, partitionIn } from "../core/JobId.ts"
 import { maxAtomicBatch } from "../core/Limits.ts"
 import { checkKeys, show } from "../core/Names.ts"
 import * as AtomicBatch from "../nats/AtomicBatch.ts"
@@ -60,6 +60,8 @@ interface Way {
 interface Plan extends Way {
   readonly definition: Definition
   readonly options: EnqueueManyOptions
+  /** Ids of the new jobs: of all in one partition where they are stored together. */
+  readonly newId: () => JobId
 }
 
 interface Page {
@@ -92,7 +94,7 @@ export const make = (
     offset: number,
     most: { readonly jobs: number; readonly bytes: number },
   ) {
-    const { definition, due, to } = plan
+    const { definition, due, newId, to } = plan
     if (interception.isAround(definition)) return yield* nextAsked(source, plan, offset, most)
     const since = sinceOf(to, due)
     const messages: Array<Uint8Array> = []
@@ -105,13 +107,13 @@ export const make = (
       messages.push(message)
       bytes += message.length
     }
-    return { ids: messages.map(() => writer.newId()), messages, ways: undefined }
+    return { ids: messages.map(newId), messages, ways: undefined }
   })
 
   /** The same through the middleware, which is asked about each job. */
   const nextAsked = Effect.fnUntraced(function* (
     source: PayloadSource.PayloadSource,
-    { definition, options }: Plan,
+    { definition, newId, options }: Plan,
     offset: number,
     most: { readonly jobs: number; readonly bytes: number },
   ) {
@@ -139,7 +141,7 @@ export const make = (
         const { payload } = changed
         message = yield* writer.encode(definition, to.template, payload, field, sinceOf(to, due))
         way = { to, due }
-        return writer.newId()
+        return newId()
       })
       ids.push(yield* interception.enqueue(definition, request, field, last, false))
       messages.push(message)
@@ -231,7 +233,10 @@ export const make = (
     }
     if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
     const source = PayloadSource.make(definition.name, payloads)
-    const plan: Plan = { definition, options, to, due }
+    // An atomic batch is one of a stream, and each partition is one.
+    const partition = partitionIn(writer.newId(), wire.partitions)
+    const newId = atomic ? () => writer.newIdIn(partition) : writer.newId
+    const plan: Plan = { definition, options, to, due, newId }
     const ids: Array<JobId> = []
     const storing: Array<Fiber.Fiber<StoredPage>> = []
     /** Takes what became of pages in their order, whichever was settled first. */

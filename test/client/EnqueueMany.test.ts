@@ -6,6 +6,7 @@ import { describe } from "node:test"
 import type * as Client from "../../src/client/Client.ts"
 import * as Job from "../../src/client/Job.ts"
 import { Bytes } from "../../src/core/Codec.ts"
+import * as JobId from "../../src/core/JobId.ts"
 import * as Retry from "../../src/core/Retry.ts"
 import * as Wire from "../../src/nats/Wire.ts"
 import { eventually, testServer } from "../harness.ts"
@@ -257,6 +258,19 @@ describe("enqueueing many jobs atomically", () => {
       assert.equal(all.length, 2_003)
       yield* exactly(all)
     }))
+
+  test("stores them in one partition, the next ones in another", () =>
+    Effect.gen(function* () {
+      const { partitions } = yield* Wire.Wire
+      const used = new Set<number>()
+      for (let n = 0; n < partitions; n++) {
+        const ids = yield* Count.enqueueMany(numbers(10), { atomic: true })
+        const found = new Set(ids.map((id) => JobId.partitionIn(id, partitions)))
+        assert.equal(found.size, 1)
+        for (const partition of found) used.add(partition)
+      }
+      assert.equal(used.size, partitions)
+    }), { partitions: 3 })
 
   test("refuses one more before anything is stored, and reads no further", () =>
     Effect.gen(function* () {
