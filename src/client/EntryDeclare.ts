@@ -68,12 +68,18 @@ const isDefinition = (value: unknown): value is Definition =>
   typeof value === "object" && value !== null &&
   (value as Partial<Definition>).template instanceof Uint8Array
 
-const checkJob = (job: unknown): InvalidOptions | undefined =>
-  isDefinition(job) ? undefined : new InvalidOptions({
-    field: "job",
-    value: show(job),
-    reason: "a job definition is expected: the value that its name was given to",
-  })
+const checkJob = (job: unknown): InvalidOptions | undefined => {
+  const refuse = (value: string, reason: string) =>
+    new InvalidOptions({ field: "job", value, reason })
+  if (!isDefinition(job)) {
+    return refuse(show(job), "a job definition is expected, such as Job.make gives")
+  }
+  return job.unique === undefined ? undefined : refuse(
+    show(job.name),
+    "a unique job can't recur; take a definition without `unique`, and `overlap` for runs that " +
+      "aren't to run side by side",
+  )
+}
 
 /** Context that doesn't travel with each run: the span of whoever declared the entry is over. */
 const withoutTrace = (context: Envelope.Options["context"]): Envelope.Options["context"] => {

@@ -154,7 +154,7 @@ const boundsOf = (
   const until = options.until === undefined ? undefined : instantOf("until", options.until)
   if (until instanceof InvalidOptions) return until
   return from !== undefined && until !== undefined && until < from
-    ? refuse("until", options.until, "it lies before `from`")
+    ? refuse("until", new Date(until).toISOString(), "it lies before `from`")
     : { from, until }
 }
 

@@ -83,7 +83,7 @@ describe("an upsert", () => {
         ["a", { queue: "no queue" }, "queue", /a name has/],
         ["a", { job: "cleanup" }, "job", /a job definition is expected/],
         ["a", { job: undefined }, "job", /a job definition is expected/],
-        ["a", { job: Single }, "unique", /can't be part of a recurring entry/],
+        ["a", { job: Single }, "job", /a unique job can't recur/],
         ["a", { payload: parentResult }, "payload", /follow no job/],
       ]
       for (const [id, options, field, reason] of wrong) {
@@ -279,7 +279,7 @@ describe("declarations", () => {
         [
           [good, Recurring.define("bad", { ...hourly, job: Single })],
           {},
-          'declarations["bad"].unique',
+          'declarations["bad"].job',
         ],
         [[good, good], {}, "declarations[1].id"],
         [[good, hourly], {}, "declarations[1]"],
