@@ -4,7 +4,7 @@ import * as EntryMessage from "../../src/client/EntryMessage.ts"
 import * as EntryStep from "../../src/client/EntryStep.ts"
 import type { Transition } from "../../src/client/Middleware.ts"
 import * as Entry from "../../src/core/Entry.ts"
-import * as Envelope from "../../src/core/Envelope.ts"
+import type * as Envelope from "../../src/core/Envelope.ts"
 import * as Api from "../../src/nats/Api.ts"
 import { jobsStream } from "../../src/nats/Subjects.ts"
 import * as Wire from "../../src/nats/Wire.ts"
@@ -45,8 +45,11 @@ export const wake = Effect.fnUntraced(function* (
 })
 
 /** Does what a server does when an alarm has fired; gives what observers were told. */
-export const tick = Effect.fnUntraced(function* (id: string) {
-  const wire = yield* Wire.Wire
+export const tick = Effect.fnUntraced(function* (
+  id: string,
+  change: (wire: Wire.Wire) => Wire.Wire = (wire) => wire,
+) {
+  const wire = change(yield* Wire.Wire)
   const told: Array<Transition> = []
   const step = EntryStep.make(wire, 5_000, {
     created: (transition) => told.push(transition),
