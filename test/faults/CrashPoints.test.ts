@@ -34,6 +34,9 @@ const inProcesses: ReadonlyArray<readonly [operation: string, after: string]> = 
   ["create batch", "batch releasing"],
   ["end a parent", "parent succeeded"],
   ["end the last member", "acknowledgement"],
+  ["trigger an entry", "entry due"],
+  ["make runs of an entry", "first part of a write of two: job enqueued"],
+  ["make runs of an entry", "entry waits"],
 ]
 
 describe("A process that is killed between two writes", () => {
@@ -128,9 +131,10 @@ describe("A process that is killed between two writes", () => {
         { concurrency: operationsAtOnce, discard: true },
       ), { timeout: 120_000 })
 
+  matrices("leaves a recurring entry that goes on", /entr/, false)
   matrices("leaves a cancel that heals", /^cancel/, false)
   matrices("leaves a requeue that heals", /^requeue/, false)
-  matrices("leaves a job that was moved or removed", /^(run|reschedule|move|remove)/, false)
+  matrices("leaves a job that was moved or removed", /^(run|reschedule|move|remove$)/, false)
   matrices("leaves a continuation that heals", /^continue/, false)
   matrices("leaves a batch, or nothing of it", /^(create|attach)/, false)
   matrices("leaves one unique job", /unique/, false)

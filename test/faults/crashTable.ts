@@ -35,8 +35,15 @@ const claim =
   "Whoever wants the key next takes the claim over, for its job doesn't wait or run. One " +
   "without a job counts for ten seconds."
 
+const asked =
+  "The entry lies in the engine's queue with what was asked for: a server makes the run."
+const nextSync = "What is written counts. The next sync, by whoever starts next, does the rest."
+
 /** Which operation, which write, and what heals: the first that fits. */
 const healing: ReadonlyArray<readonly [operation: RegExp, write: RegExp, by: string]> = [
+  [/^trigger an entry/, /^first part|due$/, asked],
+  [/^sync entries$/, /./, nextSync],
+  [/ entry/, /./, done],
   [/./, /^first part/, uncommitted],
   [
     /^cancel by filter$|^requeue by filter$/,

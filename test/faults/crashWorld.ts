@@ -9,6 +9,9 @@ import assert from "node:assert/strict"
 import { Nats, Server } from "../../mod.ts"
 import * as Client from "../../src/client/Client.ts"
 import type { Summary } from "../../src/client/Batches.ts"
+import * as EntryMessage from "../../src/client/EntryMessage.ts"
+import * as Entry from "../../src/core/Entry.ts"
+import * as EntryTick from "../../src/core/EntryTick.ts"
 import * as MessagePack from "../../src/core/MessagePack.ts"
 import * as Waits from "../../src/core/Waits.ts"
 import * as Claims from "../../src/nats/Claims.ts"
@@ -175,6 +178,39 @@ export const crashWorld = (
 
     const isLeft = (subject: string) => /\.0\.(ready|later|retry|await|part|link)\./.test(subject)
 
+    /** An entry that has nothing more to do. */
+    const restingEntry = (message: Records.JobMessage) => {
+      const said = EntryMessage.read(message)
+      if (said === undefined || message.subject.state !== "await") return undefined
+      const { plan, state } = said
+      assert.ok(Entry.isReadable(plan) && Entry.isReadable(state), "an entry that can't be read")
+      const look = EntryTick.nextLook(plan, state, Date.now(), 0)
+      return look === undefined ? { plan, state } : undefined
+    }
+
+    /** Each nominal time of an entry has one job, as long as nothing forbids it. */
+    const checkEntries = Effect.gen(function* () {
+      const found = yield* messages
+      const records = found.filter(({ subject }) => Records.isRecord(subject))
+      for (const { plan, state } of found.flatMap((one) => restingEntry(one) ?? [])) {
+        const { recurrence } = plan
+        assert.ok(recurrence._tag === "At")
+        const times = recurrence.instants.filter((at) => at < (state.paused ?? Infinity))
+        const made = records.flatMap(({ envelope: { options: { recurring } }, subject: { id } }) =>
+          recurring?.[0] === plan.id ? [{ id, at: recurring[1] }] : []
+        )
+        const byHand = state.history.filter((run) => run.byHand).map(({ id }) => id)
+        const ids = new Set(made.map(({ id }) => id))
+        for (const { id } of state.history) assert.ok(ids.has(id), `${plan.id}: ${id} is lost`)
+        const clocked = made.filter(({ id }) => !byHand.includes(id)).map(({ at }) => at)
+        assert.deepEqual(clocked.length, state.runs, `${plan.id}: runs`)
+        assert.equal(new Set(clocked).size, clocked.length, `${plan.id}: double`)
+        const { count = 0 } = state.skipped ?? {}
+        assert.equal(clocked.length + count, times.length, `${plan.id}: missing`)
+        assert.ok(clocked.every((at) => times.includes(at)))
+      }
+    })
+
     return {
       namespace,
       provide,
@@ -238,7 +274,10 @@ export const crashWorld = (
       settled: Effect.fnUntraced(function* (promised, { anyRuns = false, removed = [] } = {}) {
         const began = performance.now()
         while (true) {
-          const left = (yield* everything).filter(isLeft)
+          const resting = new Set(
+            (yield* messages).filter(restingEntry).map(({ stored }) => stored.subject),
+          )
+          const left = (yield* everything).filter((one) => isLeft(one) && !resting.has(one))
           const records = (yield* messages).filter(({ subject }) => Records.isRecord(subject))
           const ids = records.map(({ subject }) => subject.id)
           const twice = ids.filter((id, index) => ids.indexOf(id) !== index)
@@ -257,6 +296,7 @@ export const crashWorld = (
         }
         const took = performance.now() - began
         yield* check(promised, removed, anyRuns)
+        yield* checkEntries
         yield* claimsAreFree
         return took
       }),

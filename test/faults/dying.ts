@@ -49,8 +49,9 @@ const nameOf = (subjects: Subjects.Subjects, subject: string, payload: Uint8Arra
   const job = subjects.parse(subject)
   const envelope = job && Envelope.decode(payload)
   if (job === undefined || envelope === undefined || !Envelope.isEnvelope(envelope)) return subject
-  const { name, progress: { batch, waits } } = envelope
+  const { name, progress: { batch, entry, waits } } = envelope
   const state = fromWire(job.state)
+  if (entry !== undefined) return `entry ${state === "enqueued" ? "due" : "waits"}`
   const who = batch === undefined ? name : job.group === Subjects.noGroup ? "batch" : "nested batch"
   if (isFinal(state)) return `${who} ${state}`
   if (batch !== undefined) {

@@ -12,6 +12,8 @@ export interface Told {
   readonly breaks?: boolean
   /** It runs until the gates are opened. */
   readonly gated?: boolean
+  /** It runs for most of a second. */
+  readonly slow?: boolean
 }
 
 /** A job of that kind. */
@@ -21,6 +23,7 @@ const payload = Schema.Struct({
   retries: Schema.optionalKey(Schema.Boolean),
   breaks: Schema.optionalKey(Schema.Boolean),
   gated: Schema.optionalKey(Schema.Boolean),
+  slow: Schema.optionalKey(Schema.Boolean),
 })
 
 const make = <const Name extends string>(name: Name): Crashed<Name> =>
@@ -52,11 +55,12 @@ export interface Hooks {
 
 /** Their handlers. */
 export const handlers = ({ gate, isBroken, started }: Hooks) => {
-  const run = ({ breaks, gated, retries }: Told) =>
+  const run = ({ breaks, gated, retries, slow }: Told) =>
     Effect.gen(function* () {
       const { attempt, id } = yield* Job.current
       started(id)
       if (gated === true) yield* gate
+      if (slow === true) yield* Effect.sleep("800 millis")
       if (breaks === true && isBroken()) return yield* Job.discard("broken")
       if (retries === true && attempt === 1) return yield* Effect.die("again")
       return "done"

@@ -3,7 +3,7 @@
  * ids from process to process; what it does is in `act`.
  */
 import * as Effect from "effect/Effect"
-import { Batch, Client, Operation } from "../../../mod.ts"
+import { Batch, Client, Operation, Recurring } from "../../../mod.ts"
 import { eventually } from "../../harness.ts"
 import { Child, Grandchild, Member, Parent, Plain } from "./crashJobs.ts"
 
@@ -86,6 +86,17 @@ const endedBatch: Program<Ids> = Effect.gen(function* () {
 })
 
 const nothing: Program<Ids> = Effect.succeed({})
+
+/** Options of an entry that is due some ms from now, once each. */
+export const entryDue = (...millis: ReadonlyArray<number>) => ({
+  job: Plain,
+  payload: {},
+  schedule: { at: millis.map((after) => Date.now() + after) },
+  misfire: "all" as const,
+})
+const upsert = (...millis: ReadonlyArray<number>) =>
+  Effect.suspend(() => Recurring.upsert("entry", entryDue(...millis)))
+const hourMillis = 3_600_000
 const unique = (key: string) => ({ key })
 
 /** All of them. */
@@ -284,6 +295,43 @@ export const killed: Readonly<Record<string, Killed>> = {
     copies: true,
     setup: (key) => job(Plain.enqueue({}, { queue: "narrow", unique: unique(key) })),
     act: (_, key) => Plain.enqueue({}, { unique: { key, onConflict: "replace" } }),
+  },
+  "upsert an entry": {
+    setup: () => nothing,
+    act: () => upsert(700, 1_200),
+  },
+  "upsert a changed entry": {
+    setup: () => Effect.as(upsert(hourMillis), {}),
+    act: () => upsert(700, 1_200),
+  },
+  "pause an entry": {
+    setup: () => Effect.as(upsert(800), {}),
+    act: () => Recurring.pause("entry"),
+  },
+  "resume an entry": {
+    setup: () => Effect.as(Effect.andThen(upsert(2_000), Recurring.pause("entry")), {}),
+    act: () => Recurring.resume("entry"),
+  },
+  "trigger an entry": {
+    setup: () => Effect.as(upsert(2_000), {}),
+    act: () => Recurring.trigger("entry"),
+  },
+  "trigger an entry that is due": {
+    setup: () => Effect.as(upsert(400), {}),
+    act: () => Effect.andThen(Effect.sleep("400 millis"), Recurring.trigger("entry")),
+  },
+  "remove an entry": {
+    setup: () => Effect.as(upsert(hourMillis), {}),
+    act: () => Recurring.remove("entry"),
+  },
+  "sync entries": {
+    setup: () => Effect.as(Recurring.sync([Recurring.define("entry", entryDue(1_500))]), {}),
+    act: () =>
+      Effect.suspend(() =>
+        Recurring.sync([Recurring.define("other entry", entryDue(700, 1_200))], {
+          removeOthers: true,
+        })
+      ),
   },
   "cancel by filter": {
     alone: true,

@@ -1,10 +1,10 @@
 /** What a server does that is killed between any two of its writes. */
 import * as Effect from "effect/Effect"
 import assert from "node:assert/strict"
-import { Batch, Client, Operation } from "../../../mod.ts"
+import { Batch, Client, Operation, Recurring } from "../../../mod.ts"
 import type { CrashWorld } from "../crashWorld.ts"
-import { Child, Grandchild, Member, Parent, Plain } from "./crashJobs.ts"
-import { type Ids, killed } from "./crashOperations.ts"
+import { Child, Grandchild, Member, Parent, Plain, type Told } from "./crashJobs.ts"
+import { entryDue, type Ids, killed } from "./crashOperations.ts"
 
 /** Work that lies in a world before its first server starts. */
 export type Work = (world: CrashWorld) => Effect.Effect<Ids, unknown>
@@ -46,6 +46,18 @@ const leftOfServed = (name: string, after: string): Work => (world) =>
     return yield* leftBy(Effect.succeed(ids), (ids) => act(ids, ""), after)(world)
   })
 
+/** An entry that is due some ms from now, once each. */
+const entry = (
+  millis: ReadonlyArray<number>,
+  options: Pick<Recurring.EntryOptions, "jitter" | "overlap"> & { readonly payload?: Told } = {},
+): Work =>
+  work(
+    Effect.suspend(() =>
+      Effect.as(Recurring.upsert("entry", { ...entryDue(...millis), ...options }), {})
+    ),
+  )
+const slow = { slow: true }
+
 /** All of it. */
 export const works: Readonly<Record<string, Work>> = {
   "end a job": one(Plain.enqueue({})),
@@ -86,6 +98,14 @@ export const works: Readonly<Record<string, Work>> = {
   ),
   "give a batch up": leftOf("create nested batch", "nested batch building"),
   "release a batch": leftOf("create batch", "batch releasing"),
+  "make runs of an entry": entry([400, 700]),
+  "make a run of an entry beside one": entry([400, 700], { overlap: "skip", payload: slow }),
+  "make a run of an entry after one": entry([400, 700], { overlap: "queueOne", payload: slow }),
+  "make runs of an entry with jitter": entry([400, 500], { jitter: "500 millis" }),
+  "catch up with an entry": (world) =>
+    Effect.andThen(entry([400, 410, 420])(world), Effect.as(Effect.sleep("600 millis"), {})),
+  "make a run of an entry by hand": leftOf("trigger an entry", "entry due"),
+  "forget an entry": leftOf("remove an entry", "entry waits"),
   "run a cancel by filter": leftBy(
     Effect.gen(function* () {
       const job = yield* later
