@@ -13,12 +13,20 @@ import * as Subjects from "./Subjects.ts"
  * - `enqueuer`: stores jobs, and reads nothing.
  * - `producer`: stores jobs, batches, workflows and continuations, reads jobs and waits for results.
  * - `worker`: a server.
+ * - `viewer`: inspects, and changes nothing.
  * - `operator`: inspects, operates on jobs, and declares recurring entries; runs no jobs.
  */
-export type Role = "setup" | "enqueuer" | "producer" | "worker" | "operator"
+export type Role = "setup" | "enqueuer" | "producer" | "worker" | "viewer" | "operator"
 
 /** All roles, from the one that every installation needs first. */
-export const roles: ReadonlyArray<Role> = ["setup", "enqueuer", "producer", "worker", "operator"]
+export const roles: ReadonlyArray<Role> = [
+  "setup",
+  "enqueuer",
+  "producer",
+  "worker",
+  "viewer",
+  "operator",
+]
 
 /** What permissions are made for. */
 export interface RoleOptions {
@@ -80,6 +88,15 @@ const producing = (place: Place) => [
   ...subjects(place, "ctl.find", "ctl.interest", "ctl.ended", "ctl.ended.*", "ctl.void"),
 ]
 
+/** What is there, and how much of it. */
+const viewing = (place: Place) => [
+  ...start(place),
+  ...reading(place),
+  ...api(place.jobs, "CONSUMER.INFO.%.*", "CONSUMER.LIST.%"),
+  ...consumers(place, ...countedStates),
+  ...subjects(place, "ctl.find", "ctl.describe", "ctl.interest"),
+]
+
 const hearing = (place: Place) => [
   place.inbox,
   ...subjects(place, "ctl.ended", "ctl.ended.*", "log.>"),
@@ -119,12 +136,17 @@ const tables: { readonly [role in Role]: (place: Place) => Permissions } = {
     subscribe: [place.inbox, ...subjects(place, "ctl.>", "log.>")],
     answers: true,
   }),
+  viewer: (place) => ({
+    publish: viewing(place),
+    subscribe: hearing(place),
+    answers: false,
+  }),
   operator: (place) => ({
     publish: [
       ...producing(place),
-      ...api(place.jobs, "CONSUMER.LIST.%", "STREAM.PURGE.%"),
-      ...consumers(place, ...countedStates),
-      ...subjects(place, "*.retry.>", "state.where.*", "ctl.describe"),
+      ...viewing(place),
+      ...api(place.jobs, "STREAM.PURGE.%"),
+      ...subjects(place, "*.retry.>", "state.where.*"),
     ],
     subscribe: hearing(place),
     answers: false,

@@ -49,7 +49,9 @@ const maySubscribe = (connection: Connection, subject: string): Effect.Effect<bo
   })
 
 const everybody: ReadonlyArray<Roles.Role> = Roles.roles
-const readers: ReadonlyArray<Roles.Role> = ["producer", "worker", "operator"]
+const writers: ReadonlyArray<Roles.Role> = ["producer", "worker", "operator"]
+const readers: ReadonlyArray<Roles.Role> = [...writers, "viewer"]
+const viewers: ReadonlyArray<Roles.Role> = ["viewer", "operator"]
 
 /** Acts, and who may do them; whoever isn't named must be refused. */
 const published: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Roles.Role>]> = [
@@ -68,7 +70,7 @@ const published: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Rol
   ["$JS.API.STREAM.LIST", []],
   ["$JS.API.STREAM.NAMES", []],
   ["$JS.API.STREAM.CREATE.copy", []],
-  [`$JS.API.STREAM.MSG.DELETE.${jobs}`, readers],
+  [`$JS.API.STREAM.MSG.DELETE.${jobs}`, writers],
   [`$JS.API.STREAM.MSG.DELETE.${state}`, []],
   [`$JS.API.STREAM.MSG.DELETE.${logs}`, []],
   [`$JS.API.STREAM.PURGE.${jobs}`, ["worker", "operator"]],
@@ -76,9 +78,9 @@ const published: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Rol
   [`$JS.API.STREAM.PURGE.${logs}`, []],
   // Consumers
   [`$JS.API.CONSUMER.INFO.${jobs}.ready_default_3`, everybody.slice(1)],
-  [`$JS.API.CONSUMER.LIST.${jobs}`, ["operator"]],
+  [`$JS.API.CONSUMER.LIST.${jobs}`, viewers],
   [`$JS.API.CONSUMER.CREATE.${jobs}.c.${prefix}.0.ready.default.3.>`, ["worker"]],
-  [`$JS.API.CONSUMER.CREATE.${jobs}.c.${prefix}.0.failed.default.*.*.*`, ["operator"]],
+  [`$JS.API.CONSUMER.CREATE.${jobs}.c.${prefix}.0.failed.default.*.*.*`, viewers],
   [`$JS.API.CONSUMER.CREATE.${jobs}.c.${prefix}.0.claim.>`, []],
   [`$JS.API.CONSUMER.CREATE.${jobs}.c`, []],
   [`$JS.API.CONSUMER.CREATE.${jobs}`, []],
@@ -91,14 +93,14 @@ const published: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Rol
   [`$JS.API.CONSUMER.MSG.NEXT.${jobs}.ready_default_3`, ["worker"]],
   [`$JS.ACK.${jobs}.ready_default_3.1.1.1.1.0`, ["worker"]],
   // Jobs
-  [`${prefix}.0.ready.default.3._.x`, ["enqueuer", ...readers]],
-  [`${prefix}.0.later.default.3._.x`, ["enqueuer", ...readers]],
-  [`${prefix}.0.await.default.3._.x`, readers],
-  [`${prefix}.0.claim.-.-.-.-.x`, readers],
-  [`${prefix}.0.link.-.-.-.x.y`, readers],
+  [`${prefix}.0.ready.default.3._.x`, ["enqueuer", ...writers]],
+  [`${prefix}.0.later.default.3._.x`, ["enqueuer", ...writers]],
+  [`${prefix}.0.await.default.3._.x`, writers],
+  [`${prefix}.0.claim.-.-.-.-.x`, writers],
+  [`${prefix}.0.link.-.-.-.x.y`, writers],
   [`${prefix}.0.retry.default.3._.x`, ["worker", "operator"]],
-  [`${prefix}.0.cancelled.default._._.x`, readers],
-  [`${prefix}.0.succeeded._engine._._.x`, readers],
+  [`${prefix}.0.cancelled.default._._.x`, writers],
+  [`${prefix}.0.succeeded._engine._._.x`, writers],
   [`${prefix}.0.succeeded.default._._.x`, ["worker"]],
   [`${prefix}.0.failed.default._._.x`, ["worker"]],
   // What servers say, and what they are asked
@@ -107,8 +109,8 @@ const published: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Rol
   [`${prefix}.state.retention._`, ["worker"]],
   [`${prefix}.log.x`, ["worker"]],
   [`${prefix}.ctl.find`, readers],
-  [`${prefix}.ctl.describe`, ["worker", "operator"]],
-  [`${prefix}.ctl.void`, readers],
+  [`${prefix}.ctl.describe`, ["worker", ...viewers]],
+  [`${prefix}.ctl.void`, writers],
   // Others
   ["pf.other.0.ready.default.3._.x", []],
   ["$JS.API.STREAM.INFO.PF_other_JOBS_0", []],
@@ -134,13 +136,13 @@ const subscribed: ReadonlyArray<readonly [subject: string, who: ReadonlyArray<Ro
 ]
 
 describe("A role", () => {
-  const server = roleServer()
+  const server = roleServer(2)
 
   effect(
     "does all of its work",
     () =>
       Effect.gen(function* () {
-        yield* setUp(server)
+        yield* setUp(server, 2)
         const refused = new Map<string, ReadonlyArray<string>>()
         const noting = (role: Roles.Role, nats: Nats.Nats) =>
           Effect.sync(() => refused.set(role, violationsOf(nats)))
@@ -157,6 +159,7 @@ describe("A role", () => {
         yield* by("enqueuer", work.enqueue)
         yield* by("producer", work.produce)
         yield* by("producer", work.prepare)
+        yield* by("viewer", work.view)
         yield* by("operator", work.operate)
         yield* worker.stop
         for (const [role, violations] of refused) {
@@ -165,7 +168,7 @@ describe("A role", () => {
           assert.deepEqual(others, [], role)
           if (role === "worker") assert.deepEqual(violations, [])
         }
-        assert.equal(refused.size, 4)
+        assert.equal(refused.size, 5)
       }),
   )
 
@@ -212,7 +215,7 @@ describe("A missing permission", () => {
 
   effect("to make the streams is named when they aren't there yet", () =>
     Effect.gen(function* () {
-      for (const role of ["enqueuer", "producer", "worker", "operator"] as const) {
+      for (const role of ["enqueuer", "producer", "worker", "viewer", "operator"] as const) {
         const starting = Effect.scoped(Layer.build(Layer.provide(Client.layer, as(server, role))))
         yield* isRefused(`$JS.API.STREAM.CREATE.${state}`, starting)
       }

@@ -113,13 +113,26 @@ export const produce = Effect.gen(function* () {
   yield* progress(followed)
 })
 
+/** All that a viewer does. */
+export const view = Effect.gen(function* () {
+  const client = yield* Client.Client
+  const { total } = yield* client.counts()
+  assert.ok(total.succeeded > 0 && total.failed > 0)
+  assert.ok((yield* client.queues()).length > 0)
+  const [server] = yield* client.servers
+  assert.ok(server !== undefined && (server.running ?? []).length > 0)
+  const { jobs: [record] } = yield* client.list({ state: "succeeded", limit: 5 })
+  assert.ok(record !== undefined)
+  yield* client.awaitRecord(record.id)
+  yield* client.logs(record.id)
+  yield* Stream.runDrain(client.follow(record.id))
+  yield* Recurring.list()
+})
+
 /** All that an operator does. */
 export const operate = Effect.gen(function* () {
+  yield* view
   const client = yield* Client.Client
-  yield* client.counts()
-  yield* client.queues()
-  yield* client.servers
-  yield* client.list({ state: "failed", limit: 5 })
 
   const { jobs: [waiting] } = yield* client.list({ state: "enqueued", limit: 1, queue: "idle" })
   assert.ok(waiting !== undefined)

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { Client, Nats, Roles } from "../../mod.ts"
+import { Client, Nats, Roles, StreamSettings } from "../../mod.ts"
 import * as Violations from "../../src/nats/Violations.ts"
 import { type TestServer, testServer } from "../harness.ts"
 
@@ -13,17 +13,17 @@ export const namespace = "acme"
 /** Inbox prefix of a role's user. */
 export const inboxOf = (role: string): string => `_INBOX_${role}`
 
-const user = (role: Roles.Role): string =>
+const user = (role: Roles.Role, partitions: number): string =>
   `{ user: ${role}, password: ${role}-password, permissions: ${
-    Roles.render(Roles.permissionsOf(role, { namespace }))
+    Roles.render(Roles.permissionsOf(role, { namespace, partitions }))
   } }`
 
 /** A server with a user for each role, and one that may do everything. */
-export const roleServer = (): TestServer =>
+export const roleServer = (partitions = 1): TestServer =>
   testServer({
     config: `jetstream {}, authorization { users: [
       { user: root, password: root-password }
-      ${Roles.roles.map(user).join("\n")}
+      ${Roles.roles.map((role) => user(role, partitions)).join("\n")}
     ] }`,
   })
 
@@ -53,8 +53,11 @@ export const connect = (
   Effect.map(Layer.build(as(server, role)), (context) => Context.get(context, Nats.Nats))
 
 /** Makes the streams, as whoever is allowed to. */
-export const setUp = (server: TestServer) =>
-  Effect.scoped(Layer.build(Client.layer.pipe(Layer.provide(as(server, "setup")))))
+export const setUp = (server: TestServer, partitions = 1) =>
+  Effect.scoped(Layer.build(Client.layer.pipe(
+    Layer.provide(as(server, "setup")),
+    Layer.provide(Layer.succeed(StreamSettings, { partitions })),
+  )))
 
 /** What is refused to a connection from now on, as `publish <subject>` and `subscription <subject>`. */
 export const violationsOf = ({ connection }: Nats.Nats): ReadonlyArray<string> => {
