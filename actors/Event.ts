@@ -1,6 +1,7 @@
 /** What a server tells while it works: for logs, tests and dashboards. Past tense, plain values. */
 import type { Attempt } from "../src/core/Attempt.ts"
 import type { JobId } from "../src/core/JobId.ts"
+import type { Finding } from "../src/nats/Audit.ts"
 import type { Report } from "./kit/Report.ts"
 import type { Kind } from "../src/client/Transition.ts"
 
@@ -73,6 +74,12 @@ export interface JobRescued {
   readonly queue: string
 }
 
+/** The auditor found that NATS lacks what it has acknowledged. */
+export interface AuditFailed {
+  readonly _tag: "AuditFailed"
+  readonly finding: Finding
+}
+
 /** A supervisor reports. */
 export interface Supervision {
   readonly _tag: "Supervision"
@@ -89,6 +96,7 @@ export type Event =
   | DrainStarted
   | RecordsPurged
   | JobRescued
+  | AuditFailed
   | Supervision
 
 /** Takes events; called synchronously, so it must be quick and must not throw. */

@@ -8,10 +8,12 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import type { Finding } from "../src/nats/Audit.ts"
 import type { Durability } from "../src/nats/Durability.ts"
 import { streamsOf } from "../src/nats/DurabilityFacts.ts"
 import * as StreamHealth from "../src/nats/StreamHealth.ts"
 import type { Wire } from "../src/nats/Wire.ts"
+import type { Findings } from "./Auditor.ts"
 import * as EventLoop from "./EventLoop.ts"
 import type { Isolation } from "./Isolation.ts"
 import type * as Report from "./kit/Report.ts"
@@ -45,6 +47,8 @@ export type HealthCode =
   | "isolated"
   /** The servers give less durability than was asked for at the start. */
   | "durabilityLost"
+  /** The auditor found within the last hour that NATS lacks what it had acknowledged. */
+  | Finding["code"]
 
 /** Something that isn't as it should be. */
 export interface HealthReason {
@@ -74,6 +78,7 @@ export interface Health {
 export interface Options {
   readonly wire: Wire
   readonly durability: Durability
+  readonly findings: Findings
   readonly isolation: Isolation
   readonly pools: ReadonlyMap<string, Pool>
   /** Names of all pools that are to be there. */
@@ -165,7 +170,7 @@ const poolReasons = (name: string, pool: Pool | undefined): HealthReason[] => {
 
 /** Follows one server. */
 export const make: (options: Options) => Effect.Effect<Monitor, never, Scope.Scope> = Effect
-  .fnUntraced(function* ({ expected, isolation, pools, wire, durability: first }) {
+  .fnUntraced(function* ({ expected, findings, isolation, pools, wire, durability: first }) {
     const { nats } = wire
     const scope = yield* Effect.scope
     const lag = yield* EventLoop.measure
@@ -312,6 +317,10 @@ export const make: (options: Options) => Effect.Effect<Monitor, never, Scope.Sco
         ...loopReasons(),
         ...isolationReasons(),
         ...durabilityReasons(),
+        ...findings.lately.map(({ code, message }) => ({
+          ...{ code, message },
+          breaks: "nothing" as const,
+        })),
       ]
     }
 

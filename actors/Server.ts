@@ -33,6 +33,7 @@ import * as Notices from "../src/nats/Notices.ts"
 import * as Wire from "../src/nats/Wire.ts"
 import * as Subjects from "../src/nats/Subjects.ts"
 import { defaultAckWaitMillis } from "../src/nats/TopologyPlan.ts"
+import * as Auditor from "./Auditor.ts"
 import * as Controller from "./Controller.ts"
 import * as EngineHandlers from "./EngineHandlers.ts"
 import type { Emit } from "./Event.ts"
@@ -182,8 +183,10 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
     : durability.asked === undefined
     ? Effect.logDebug
     : Effect.logInfo)(durability.summary)
+  const findings = new Auditor.Findings()
   const monitor = yield* Health.make({
     wire,
+    findings,
     durability,
     isolation,
     pools,
@@ -224,6 +227,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
           queues: [...resolved.pools, enginePool].flatMap(({ queues }) => queues),
         }),
       },
+      { id: "auditor", start: Auditor.start({ wire, emit, findings }) },
     ],
   })
   const queues = Supervisor.childSpec({

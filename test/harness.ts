@@ -89,6 +89,8 @@ export interface TestServer {
   readonly signalServer: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** SIGKILL, and wait until it is dead. */
   readonly killServer: Effect.Effect<void>
+  /** Where its data lies, once it runs. */
+  readonly folder: () => string
   /** Kill it when it runs; start it again on the same data and port. */
   readonly restartServer: Effect.Effect<void>
 }
@@ -154,8 +156,9 @@ export const testServer = (options: { readonly config?: string } = {}): TestServ
         Effect.promise(url),
         (servers) => Nats.layer({ servers, authentication: credentials, namespace }),
       )),
-    signalServer: (signal) => Effect.sync(() => void child?.kill(signal)),
+    signalServer: (signal) => Effect.sync(() => void process.kill(child?.pid ?? 0, signal)),
     killServer: Effect.promise(kill),
+    folder: () => join(folder ?? "", "jetstream"),
     restartServer: Effect.promise(() => kill().then(url)),
   }
 }

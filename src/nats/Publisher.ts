@@ -7,6 +7,7 @@
  * until it is answered or the caller's patience ends. Every repetition is conditional, so it stores
  * nothing twice: an unconditional first publish of a new id is repeated expecting an empty subject.
  */
+import { Acknowledged } from "./Acknowledged.ts"
 import type { Msg, MsgHdrs, NatsConnection, Subscription } from "nats"
 import { Code, repeatable } from "./errors.ts"
 import * as Inbox from "./Inbox.ts"
@@ -90,6 +91,8 @@ export class Publisher {
   readonly #inbox: string
   readonly #subscription: Subscription
   readonly #stopListening: () => void
+  /** What NATS has acknowledged. */
+  readonly acknowledged: Acknowledged = new Acknowledged()
   /** Sent and not answered, by token, in the order of sending. */
   readonly #outstanding = new Map<number, Entry>()
   /** Answered without a decision, waiting to be sent again. */
@@ -213,7 +216,10 @@ export class Publisher {
     const entry = this.#outstanding.get(Number(message.subject.slice(this.#inbox.length)))
     if (entry === undefined) return
     const sequence = sequenceIn(message.data)
-    if (sequence !== 0) return this.#settle(entry, { _tag: "Stored", sequence })
+    if (sequence !== 0) {
+      this.acknowledged.note(entry.publication.subject, sequence)
+      return this.#settle(entry, { _tag: "Stored", sequence })
+    }
     const { code, description } = refusalIn(message.string())
     if (code === Code.wrongLastSequence) {
       this.#settle(entry, { _tag: "Conflict", repeated: entry.tries > 1 })
