@@ -37,17 +37,18 @@ const allPages = Effect.fnUntraced(function* (options: Recurring.ListOptions) {
 
 const iso = (dates: ReadonlyArray<Date>) => dates.map((date) => date.toISOString())
 
-/** Stores an entry whose bytes are what somebody makes of them. */
+/** Stores an hourly entry whose state and bytes are what somebody makes of them. */
 const storeRaw = Effect.fnUntraced(function* (
   id: string,
   change: (payload: Uint8Array) => Uint8Array,
+  state: Partial<Entry.State> = {},
 ) {
   const wire = yield* Wire.Wire
-  yield* Recurring.upsert(id, hourly)
+  yield* Recurring.upsert(id, { ...hourly, limit: 5 })
   const address = EntryMessage.addressOf(id)
   const view = yield* EntryMessage.at(wire, address)
   if (view === undefined || !Entry.isReadable(view.state)) throw new Error("not there")
-  const bytes = change(EntryMessage.bytesIn(view, { ...view.state, revision: 9 }))
+  const bytes = change(EntryMessage.bytesIn(view, { ...view.state, ...state, revision: 9 }))
   const message = EntryMessage.waiting(wire, view, bytes, undefined)
   yield* EntryMessage.write(wire, address, message, view.newest, 5_000)
 })
@@ -126,16 +127,48 @@ describe("an upsert", () => {
     }))
 })
 
+describe("an upsert of an entry that is there", () => {
+  const server = testServer()
+  const test = worldTest(server)
+
+  test("goes on where it was with another payload, and from now on with other times", () =>
+    Effect.gen(function* () {
+      const cursor = Date.now() - 10 * day
+      const daysAgo = { cursor, runs: 4, history: [] }
+      yield* storeRaw("behind", (bytes) => bytes, daysAgo)
+      const overdue = (yield* Recurring.get("behind")).next
+      assert.ok(Number(overdue) < cursor + day, "it has times to catch up with")
+      const other = { ...hourly, job: Report, payload: { team: "sales" }, limit: 5 }
+      const first = yield* Recurring.upsert("behind", other)
+      assert.deepEqual([first.change, first.entry.next, first.entry.runs], ["changed", overdue, 4])
+      const zone = { ...other, timeZone: "Asia/Kolkata" }
+      const { change, entry } = yield* Recurring.upsert("behind", zone)
+      assert.deepEqual([change, entry.runs], ["changed", 4])
+      assert.ok(Number(entry.next) > Date.now(), "nothing is caught up with")
+    }))
+
+  test("whose limit was reached goes on from now on when it is raised", () =>
+    Effect.gen(function* () {
+      yield* storeRaw("done", (bytes) => bytes, { cursor: Date.now() - 10 * day, runs: 5 })
+      assert.equal((yield* Recurring.get("done")).state, "finished")
+      assert.deepEqual(yield* Recurring.next("done"), [])
+      const { entry } = yield* Recurring.upsert("done", { ...hourly, limit: 7 })
+      assert.deepEqual([entry.state, entry.runs], ["active", 5])
+      assert.ok(Number(entry.next) > Date.now(), "nothing is caught up with")
+      assert.equal((yield* Recurring.next("done")).length, 2)
+    }))
+})
+
 describe("a list of entries", () => {
   const server = testServer()
   const test = worldTest(server)
 
   test("has each entry once, in the order of the ids, page by page", () =>
     Effect.gen(function* () {
-      const ids = Array.from({ length: 250 }, (_, n) => `Entry ${n * 7 % 250} ü`)
+      const ids = Array.from({ length: 150 }, (_, n) => `Entry ${n * 7 % 150} ü`)
       yield* Effect.forEach(ids, (id) => Recurring.upsert(id, hourly), { concurrency: 32 })
       const sorted = [...ids].sort()
-      for (const limit of [1_000, 100, 7]) {
+      for (const limit of [1_000, 100, 20]) {
         assert.deepEqual(yield* allPages({ limit }), sorted)
       }
       const page = yield* Recurring.list()
@@ -189,16 +222,12 @@ describe("a list of entries", () => {
       const every = { job: Cleanup, schedule: { every: "1 second" }, queue: "nobody" } as const
       const declarations = ids.map((id) => Recurring.define(id, every))
       yield* provide(Recurring.sync(declarations))
-      const end = performance.now() + 2_500
-      let lists = 0
-      while (performance.now() < end) {
+      let runs = 0
+      for (let lists = 0; lists < 15 || runs < 2; lists++) {
         const page = yield* provide(Recurring.list({ limit: 1_000 }))
         assert.deepEqual([idsOf(page), page.unreadable], [ids, 0])
-        lists += 1
+        runs = page.entries[0]?.runs ?? 0
       }
-      assert.ok(lists >= 10, `${lists} lists`)
-      const [{ runs } = { runs: 0 }] = (yield* provide(Recurring.list({ limit: 1 }))).entries
-      assert.ok(runs >= 1, "they ran meanwhile")
     }))
 
   test("counts what it can't read", () =>
