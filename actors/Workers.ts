@@ -253,9 +253,8 @@ export const start = (pool: Pool): ChildSpec.Start =>
           const due = clock.now() + wire.alarmMillis
           settle(delivery, Transition.later(subjects, delivery, "unknown", { due }))
           const { id } = delivery.subject
-          Effect.runFork(
-            Effect.logWarning(`recurring entry in message ${id} is put off`, exit.cause),
-          )
+          const { message } = KeptAttempt.describe(Cause.squash(exit.cause))
+          Effect.runFork(Effect.logWarning(`recurring entry in message ${id}: ${message}`))
         } else settle(delivery, Transition.giveBack(subjects, delivery, "returned"))
         isolation.leave(delivery)
         dispatch()
