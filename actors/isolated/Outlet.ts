@@ -42,6 +42,7 @@ export class Outlet {
   #timer: ReturnType<typeof setTimeout> | undefined
   #room = maxLines
   #roomAt = performance.now()
+  #muted = false
   #dropped = 0
 
   constructor(port: Port, run: number) {
@@ -62,10 +63,13 @@ export class Outlet {
     const now = performance.now()
     this.#room = Math.min(maxLines, this.#room + (now - this.#roomAt) * maxLines / 1_000)
     this.#roomAt = now
-    if (this.#room < 1) {
+    // Once it was too much there is room for many before it goes on, and one word about what is gone.
+    if (this.#room < (this.#muted ? maxLines / 2 : 1)) {
+      this.#muted = true
       this.#dropped++
       return
     }
+    this.#muted = false
     this.#room--
     this.#confess()
     this.#sendLine(shorten(line))
