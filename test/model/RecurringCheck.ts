@@ -20,7 +20,7 @@ import { isNominal, nextAfter, sameWhen, type Spec, timesBetween } from "./Recur
 import type { Told, World } from "./RecurringWorld.ts"
 
 /** Clocks are read in several places, and what is stored is heard of a moment later. */
-const toleranceMillis = 150
+const toleranceMillis = 300
 /** On a busy machine what was stored may be heard of much later. */
 const heardMillis = 3_000
 /** Longest time for which a removed entry leaves a marker. */
@@ -390,7 +390,9 @@ const wrongPromises = (
     const { returned, what } = one
     if (what.op === "pause") {
       const end = firstCall(told, one, ["resume", "remove", "upsert"])
-      const inside = timed.filter(({ at }) => at > returned && at < end)
+      const inside = timed.filter(({ at }) =>
+        at > returned + toleranceMillis && at < end - toleranceMillis
+      )
       if (inside.length > 0) wrong.push(`was paused from ${returned} to ${end}: ${inside[0]?.id}`)
     }
     if (what.op === "remove") {
