@@ -134,7 +134,8 @@ const concurrency = 64
 
 /** Whether nobody who stores this child may know of that job. */
 const isHiddenFrom = (child: Subjects.Address, { address, current }: JobView.JobView): boolean =>
-  isHidden(current) && address.group !== child.group
+  isHidden(current) &&
+  (address.group !== child.group || current.envelope.progress.entry !== undefined)
 
 /**
  * Links a child to parents that live, and tells how the others have ended. `seen` is what is known

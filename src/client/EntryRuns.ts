@@ -1,6 +1,7 @@
 /** The runs of recurring entries: which of them live, and the messages of new ones. */
 import * as Effect from "effect/Effect"
 import type * as Entry from "../core/Entry.ts"
+import * as EntryId from "../core/EntryId.ts"
 import * as EntryTick from "../core/EntryTick.ts"
 import * as Envelope from "../core/Envelope.ts"
 import type { JobId } from "../core/JobId.ts"
@@ -21,22 +22,41 @@ export interface Active {
   readonly isQueued: boolean
 }
 
-/** Those of the runs that haven't ended; one whose record is gone has. */
+/** What a run is, by the message that counts. */
+const activeIn = (current: Records.JobMessage | undefined): ReadonlyArray<Active> =>
+  current === undefined || Records.isRecord(current.subject)
+    ? []
+    : [{ id: current.subject.id, isQueued: Records.stateOf(current) === "awaiting" }]
+
+/** Those that live again of runs that had ended: somebody has requeued them. */
+const requeuedOf = (
+  { reader, subjects }: Wire,
+  ended: ReadonlyArray<Entry.Run>,
+): Effect.Effect<ReadonlyArray<Active>, NatsError> => {
+  if (ended.length === 0) return Effect.succeed([])
+  const stream = Subjects.jobsStream(subjects.namespace, EntryId.partition)
+  const filters = ended.map(({ id }) => subjects.job(Subjects.addressOf(id)))
+  return Effect.map(reader.newest(stream, filters), (found) => {
+    const messages = Records.parse(subjects, found)
+    return ended.flatMap((run) =>
+      activeIn(Records.current(messages.filter(({ subject }) => subject.id === run.id)))
+    )
+  })
+}
+
+/** Those of the runs that haven't ended, or live again; one whose record is gone has ended. */
 export const activeOf = (
   wire: Wire,
   runs: ReadonlyArray<Entry.Run>,
 ): Effect.Effect<ReadonlyArray<Active>, NatsError> =>
-  Effect.map(
+  Effect.zipWith(
     Effect.forEach(
       runs.filter(({ ended }) => !ended),
-      ({ id }) =>
-        Effect.map(JobView.find(wire, id), (view): ReadonlyArray<Active> => {
-          if (view === undefined || Records.isRecord(view.current.subject)) return []
-          return [{ id, isQueued: Records.stateOf(view.current) === "awaiting" }]
-        }),
+      ({ id }) => Effect.map(JobView.find(wire, id), (view) => activeIn(view?.current)),
       { concurrency: 16 },
     ),
-    (found) => found.flat(),
+    requeuedOf(wire, runs.filter(({ ended }) => ended)),
+    (living, requeued) => [...living.flat(), ...requeued],
   )
 
 /** What a nominal time leads to, beside runs that live: a run, one that waits for them, or nothing. */

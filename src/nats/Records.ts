@@ -38,11 +38,14 @@ export const stateOf = ({ envelope: { progress }, subject }: JobMessage): JobSta
   return isLookedAfter ? "awaiting" : JobState.fromWire(subject.state)
 }
 
-/** Whether nobody but who builds it knows of a job: a member of a batch before its commit. */
+/**
+ * Whether it is nobody's business as a job: a member of a batch before its commit, of which only its
+ * author knows, and a recurring entry, which has operations of its own.
+ */
 export const isHidden = (
-  { envelope: { progress: { batch, waits } }, subject }: JobMessage,
+  { envelope: { progress: { batch, entry, waits } }, subject }: JobMessage,
 ): boolean =>
-  (batch !== undefined && isSecret(batch)) ||
+  entry !== undefined || (batch !== undefined && isSecret(batch)) ||
   (waits?.staged === true && subject.group !== noGroup && !isRecord(subject))
 
 const newestOf = (messages: ReadonlyArray<JobMessage>): JobMessage | undefined =>
