@@ -156,7 +156,11 @@ export const testServer = (options: { readonly config?: string } = {}): TestServ
         Effect.promise(url),
         (servers) => Nats.layer({ servers, authentication: credentials, namespace }),
       )),
-    signalServer: (signal) => Effect.sync(() => void process.kill(child?.pid ?? 0, signal)),
+    signalServer: (signal) =>
+      Effect.sync(() => {
+        // Not child.kill: on Deno a server that was stopped would not be let go on.
+        if (child?.pid !== undefined) process.kill(child.pid, signal)
+      }),
     killServer: Effect.promise(kill),
     folder: () => join(folder ?? "", "jetstream"),
     restartServer: Effect.promise(() => kill().then(url)),

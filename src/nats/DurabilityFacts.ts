@@ -21,6 +21,7 @@ import { assess, DurabilityNotMet, gapsOf, refusedCopies } from "./Durability.ts
 import type { NatsError } from "./errors.ts"
 import type { Nats } from "./Nats.ts"
 import { plan, type Storage } from "./TopologyPlan.ts"
+import { violationIn } from "./Violations.ts"
 
 /** What a stream's information says about its copies. Of a server without a cluster there is none. */
 export interface StreamInfo {
@@ -105,6 +106,9 @@ const serverOf = ({ data, server }: ServerReport): DurabilityServer => {
 /** How long to wait for servers that don't answer, while others do. */
 const tellWithinMillis = 1_000
 
+/** Connections that may not ask; asking again would only fill the server's log. */
+const refused = new WeakSet<NatsConnection>()
+
 /** What servers tell, by name. Never fails: who doesn't answer, or may not, has told nothing. */
 const ask = (
   connection: NatsConnection,
@@ -112,6 +116,7 @@ const ask = (
 ): Effect.Effect<Map<string, DurabilityServer>> =>
   Effect.promise(async () => {
     const told = new Map<string, DurabilityServer>()
+    if (refused.has(connection)) return told
     const waiting = new Set(wanted)
     try {
       const answers = await connection.requestMany("$SYS.REQ.SERVER.PING.JSZ", "", {
@@ -123,8 +128,9 @@ const ask = (
         waiting.delete(server.name)
         if (waiting.size === 0) break
       }
-    } catch {
+    } catch (cause) {
       // Nobody answers this account, or it may not ask.
+      if (violationIn(cause) !== undefined) refused.add(connection)
     }
     return told
   })

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
+import { Findings } from "../../actors/Auditor.ts"
 import * as Health from "../../actors/Health.ts"
 import { Isolation } from "../../actors/Isolation.ts"
 import { connect, job } from "../../actors/promise/mod.ts"
@@ -146,6 +147,7 @@ describe("the health of a server", () => {
         const monitor = yield* Health.make({
           wire,
           durability,
+          findings: new Findings(),
           isolation,
           pools: new Map(),
           expected: [],

@@ -10,6 +10,7 @@ import { assess, type Durability, type Facts, gapsOf, resolve } from "../../src/
 import * as Nats from "../../src/nats/Nats.ts"
 import { stateStream } from "../../src/nats/Subjects.ts"
 import { judge } from "../../src/nats/StreamHealth.ts"
+import * as Violations from "../../src/nats/Violations.ts"
 import * as Wire from "../../src/nats/Wire.ts"
 import {
   effect,
@@ -109,6 +110,22 @@ describe("durability of a server that tells nothing", () => {
       assert.match(error.message, /doesn't tell whether it gives it:\n.*syncInterval/)
     }))
 
+  effect("is unknown to a user who may not ask, who asks once", () =>
+    Effect.gen(function* () {
+      const namespace = freshNamespace()
+      yield* found(to(server, namespace))
+      const servers = yield* Effect.promise(server.url)
+      const authentication = { user: "narrow", password: "narrow" }
+      const nats = yield* Layer.build(Nats.layer({ servers, authentication, namespace }))
+      const violations: Array<string> = []
+      const { connection } = Context.get(nats, Nats.Nats)
+      Violations.listen(connection, ({ subject }) => violations.push(subject))
+      const look = found(Layer.succeedContext(nats))
+      assert.equal((yield* look).level, "unknown")
+      assert.equal((yield* look).level, "unknown")
+      assert.deepEqual(violations, ["$SYS.REQ.SERVER.PING.JSZ"])
+    }))
+
   effect("is what an operator states, and recorded as stated", () =>
     Effect.gen(function* () {
       const stated = { durability: "standard", syncInterval: "1 second" } as const
@@ -162,6 +179,12 @@ describe("durability of one server that syncs every write", () => {
       const error = yield* Effect.flip(found(to(server), { durability: "powerSafe" }))
       assert.ok(error._tag === "DurabilityNotMet")
       assert.deepEqual(error.gaps.map(({ code }) => code), ["copies"])
+      // On streams that are there it accepts three copies, and keeps one.
+      const namespace = freshNamespace()
+      yield* found(to(server, namespace))
+      const again = yield* Effect.flip(found(to(server, namespace), { durability: "powerSafe" }))
+      assert.ok(again._tag === "DurabilityNotMet")
+      assert.deepEqual([again.found?.copies, again.gaps.map(({ code }) => code)], [1, ["copies"]])
     }))
 })
 

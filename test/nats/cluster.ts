@@ -19,7 +19,10 @@ export const accounts = (telling = true): string => {
   const into = telling ? `imports: [{service: {account: SYS, subject: ${service}}}]` : ""
   return `accounts {
   SYS { users: [{user: sys, password: sys}], ${out} }
-  APP { jetstream: enabled, users: [{user: app, password: app}], ${into} }
+  APP { jetstream: enabled, users: [
+    {user: app, password: app}
+    {user: narrow, password: narrow, permissions: {publish: ["$JS.API.>", "_INBOX.>"]}}
+  ], ${into} }
 }
 system_account: SYS
 `
