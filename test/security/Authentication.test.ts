@@ -203,10 +203,10 @@ describe("A secret", () => {
           new URL("./programs/refused.ts", import.meta.url),
           { env: { ATTEMPTS: JSON.stringify(attempts) } },
         )
-        assert.equal(yield* program.exited, 0)
+        assert.equal(yield* program.exited, 0, program.stderr())
         const output = program.lines.join("\n") + program.stderr()
         const count = (text: string) => output.split(text).length - 1
-        assert.equal(count("tried "), attempts.length)
+        assert.equal(count("=== tried "), attempts.length)
         assert.equal(count("succeeded"), 0)
         assert.ok(count("AuthenticationFailed") > 0 && count("waiting for NATS") > 0)
         for (

@@ -10,13 +10,16 @@ import { Client, Nats } from "../../../mod.ts"
 const attempts: ReadonlyArray<Nats.NatsOptions> = JSON.parse(process.env.ATTEMPTS ?? "[]")
 delete process.env.ATTEMPTS
 
+// On Deno the reset of a connection that was refused can come when the client no longer listens.
+process.on("uncaughtException", (error) => console.log(inspect(error, { depth: 12 })))
+
 const attempt = (options: Nats.NatsOptions) =>
   Effect.gen(function* () {
     const layer = Client.layer.pipe(Layer.provide(Nats.layer(options)))
     const exit = yield* Effect.exit(Effect.scoped(Layer.build(layer)))
     if (Exit.isSuccess(exit)) return console.log("succeeded")
     const error = Cause.squash(exit.cause)
-    console.log("tried", inspect(exit, { depth: 12, showHidden: true }))
+    console.log("=== tried", inspect(exit, { depth: 12, showHidden: true }))
     console.log(inspect(error, { depth: 12, showHidden: true }))
     console.log(JSON.stringify(exit), Cause.pretty(exit.cause), String(error))
     yield* Effect.logError("refused", exit.cause, error)
