@@ -21,7 +21,7 @@ const numberIn = (name: string, otherwise: number): number =>
   Number(process.env[`PORTFIRE_MODEL_${name}`] ?? otherwise)
 
 const firstSeed = numberIn("SEED", randomInt(0x7fffffff))
-const seconds = numberIn("SECONDS", 5)
+const seconds = numberIn("SECONDS", 4)
 const runs = numberIn("RUNS", 1)
 const lanes = 3
 /** Nothing may wait for an alarm that is there for the case that somebody dies. */
