@@ -71,7 +71,7 @@ describe("An entry that is due every second", () => {
       const happen: Record<keyof Faults, (server: Program) => Effect.Effect<void, unknown>> = {
         kill: (server) =>
           Effect.gen(function* () {
-            server.kill("SIGKILL")
+            server.kill(random.chance(0.25) ? "SIGTERM" : "SIGKILL")
             yield* server.exited
           }),
         stop: (server) =>

@@ -6,10 +6,12 @@ import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
 import { Client, Job, type Nats, Operation, Recurring, Retry } from "../../mod.ts"
+import * as Watchdog from "../../actors/Watchdog.ts"
 import * as EntryId from "../../src/core/EntryId.ts"
+import * as Api from "../../src/nats/Api.ts"
 import * as Reader from "../../src/nats/Reader.ts"
 import * as Wire from "../../src/nats/Wire.ts"
-import { gate, is, produce, publishRaw, serve, subjectsIn } from "../actors/harness.ts"
+import { gate, is, produce, publishRaw, serve, subjectsIn, watch } from "../actors/harness.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 import { dying } from "./dying.ts"
 
@@ -89,6 +91,88 @@ describe("A recurring entry", () => {
         const { last } = yield* client.recurring.get(entry)
         assert.equal(last?.byHand, true)
         assert.equal((yield* working.record(last?.id ?? "")).state, "succeeded")
+      }),
+  )
+
+  effect(
+    "makes it though whoever held it has died, and what fired after that is newer",
+    () =>
+      Effect.gen(function* () {
+        const layer = server.layer(freshNamespace())
+        const { client, nats, provide } = yield* produce(layer, { ackWaitMillis: 1_000 })
+        yield* provide(declare(1))
+        const before = yield* messageOf(nats)
+        assert.ok(before)
+        const one = dying(layer, { writes: 1 })
+        yield* Recurring.trigger(entry).pipe(
+          Effect.provide(Layer.provide(Client.layer, one.layer)),
+          Effect.forkDetach,
+        )
+        yield* one.died
+        yield* fireLate(nats, before)
+        const stream = `PF_${nats.namespace}_JOBS_0`
+        const pause = (until: number) =>
+          Api.call(
+            nats.connection,
+            `CONSUMER.PAUSE.${stream}.ready__engine_2`,
+            { pause_until: new Date(until).toISOString() },
+            "pausing",
+          )
+        // What fired late is delivered last, and what was asked for once more.
+        yield* pause(Date.now() + 60_000)
+        const taken = yield* Effect.promise(() =>
+          nats.connection.request(
+            `$JS.API.CONSUMER.MSG.NEXT.${stream}.ready__engine_1`,
+            '{"batch":1}',
+            // What comes has the subject that it is stored under.
+            { noMux: true, timeout: 5_000 },
+          )
+        )
+        assert.match(taken.subject, /ready\._engine\.1/)
+        const working = yield* serve(layer, TickLive, { ackWaitMillis: 1_000 })
+        const { last } = yield* eventually(
+          client.recurring.get(entry),
+          (record) => record.last?.byHand === true,
+        )
+        assert.equal((yield* working.record(last?.id ?? "")).state, "succeeded")
+        yield* pause(0)
+        yield* seenTo(nats)
+        assert.equal((yield* client.recurring.get(entry)).last?.id, last?.id)
+      }),
+  )
+
+  effect(
+    "that NATS has lost sight of as it was due is put back, and makes its run",
+    () =>
+      Effect.gen(function* () {
+        const layer = server.layer(freshNamespace())
+        const { client, nats, provide } = yield* produce(layer)
+        yield* provide(declare(1, Date.now() + 300))
+        const due = yield* eventually(
+          messageOf(nats),
+          (one) => one?.subject.includes(".ready.") === true,
+        )
+        assert.ok(due)
+        yield* Api.call(
+          nats.connection,
+          `CONSUMER.RESET.PF_${nats.namespace}_JOBS_0.ready__engine_2`,
+          { seq: due.sequence + 1 },
+          "resetting",
+        )
+        const log = watch()
+        const watchdog = Effect.gen(function* () {
+          const wire = yield* Wire.Wire
+          const options = { wire, emit: log.onEvent, queues: ["_engine"], interval: 30 }
+          yield* Effect.forkScoped(yield* Watchdog.start(options))
+          yield* log.until(is("JobRescued"))
+        })
+        yield* Effect.scoped(Effect.provide(watchdog, Layer.provide(Wire.layer, layer)))
+        yield* serve(layer, TickLive)
+        const { runs } = yield* eventually(
+          client.recurring.get(entry),
+          ({ state }) => state === "finished",
+        )
+        assert.equal(runs, 1)
       }),
   )
 
