@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { describe } from "../../src/core/Attempt.ts"
 import type { ProgressInput } from "../../src/core/Journal.ts"
-import type { Death, End, FromWorker, Line, Order } from "./Protocol.ts"
+import type { End, FromWorker, Line, Order } from "./Protocol.ts"
 import * as Vessel from "./Vessel.ts"
 
 /** How a crew works. */
@@ -53,7 +53,7 @@ const burialMillis = 2_000
 
 type Given = Vessel.Vessel | string
 
-const crashed = ({ message, stack }: Death): End => ({ ending: "crashed", message, stack })
+const advice = "does its module call serve for this job?"
 
 /** See the module. The crew's state is here and nowhere else; no fiber of its own. */
 class Company {
@@ -173,7 +173,7 @@ class Company {
   }
 
   #start(): void {
-    const { startMillis } = this.#options
+    const { kind, startMillis } = this.#options
     let vessel: Vessel.Vessel
     try {
       vessel = Vessel.start(this.#options)
@@ -190,21 +190,23 @@ class Company {
       this.#starting--
       then()
     }
+    let reason: string | undefined
     const giveUp = (why: string) => {
+      reason ??= why
       vessel.kill()
-      settle(() => this.#fail(why))
     }
     const timer = setTimeout(
-      () => giveUp(`it was not ready within ${startMillis} ms; does it call serve for this job?`),
+      () => giveUp(`it was not ready within ${startMillis} ms; ${advice}`),
       startMillis,
     )
     vessel.onEnd = ({ message }) => {
       this.#forget(vessel)
-      settle(() => this.#fail(`${message} before it was ready; does it call serve for this job?`))
+      const early = `its ${kind} ${message} before it was ready`
+      settle(() => this.#fail(reason ?? (message.endsWith(" 0") ? `${early}; ${advice}` : early)))
     }
     vessel.onMessage = (message) => {
       if (message._tag === "NotReady") giveUp(message.message)
-      else if (message._tag === "Ready") {
+      else if (message._tag === "Ready" && reason === undefined) {
         settle(() => {
           this.#failures = 0
           this.rest(vessel)
@@ -258,14 +260,19 @@ export const make = (options: CrewOptions): Effect.Effect<Crew, never, Scope.Sco
         }
         const begin = (given: Given) => {
           if (typeof given === "string") {
-            return over(crashed({ message: `its worker could not be started: ${given}` }))
+            const message = `its worker could not be started: ${given}`
+            return over({ ending: "crashed", message })
           }
           vessel = given
           listener.begun()
           given.onMessage = (message) => hear(given, message)
           given.onEnd = (death) => {
             company.lose(given)
-            over(crashed(death))
+            over({
+              ending: "crashed",
+              message: `the ${options.kind} that ran it ${death.message}`,
+              stack: death.stack,
+            })
           }
           given.send({ _tag: "Run", run, order })
         }

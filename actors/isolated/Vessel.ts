@@ -24,7 +24,7 @@ export interface Vessel {
   readonly kill: () => void
   /** Told what it says. */
   onMessage: (message: FromWorker) => void
-  /** Told once why it ended. */
+  /** Told once how it ended: `died: …` or `ended with …`. */
   onEnd: (death: Death) => void
 }
 
@@ -46,14 +46,9 @@ abstract class Base implements Vessel {
   isAlive = true
   onMessage: Vessel["onMessage"] = () => {}
   onEnd: Vessel["onEnd"] = () => {}
-  readonly #place: string
   #death: Death | undefined
   abstract send(message: ToWorker): void
   abstract kill(): void
-
-  constructor(place: string) {
-    this.#place = `the ${place} that ran it`
-  }
 
   protected hear(message: FromWorker): void {
     if (message._tag === "Dying") this.#death = message.death
@@ -64,17 +59,14 @@ abstract class Base implements Vessel {
     if (!this.isAlive) return
     this.isAlive = false
     const { message, stack } = this.#death ?? {}
-    this.onEnd({
-      message: `${this.#place} ${message === undefined ? how : `died: ${message}`}`,
-      stack,
-    })
+    this.onEnd({ message: message === undefined ? how : `died: ${message}`, stack })
   }
 }
 
 class Thread extends Base {
   readonly #worker: Worker
   constructor({ job, module }: VesselOptions) {
-    super("thread")
+    super()
     const role: Role = { job, server: process.pid }
     this.#worker = new Worker(module, { workerData: { [field]: role }, name: job })
     this.#worker.on("message", (message: FromWorker) => this.hear(message))
@@ -115,7 +107,7 @@ export const argumentsOf = (
 class Process extends Base {
   readonly #child: ChildProcess
   constructor({ job, memory, module }: VesselOptions) {
-    super("process")
+    super()
     const role: Role = { job, server: process.pid }
     const file = fileURLToPath(module)
     this.#child = fork(file, [], {

@@ -169,10 +169,10 @@ describe("An isolated handler", () => {
     () =>
       Effect.gen(function* () {
         const layer = nats.layer(freshNamespace())
-        const settings = { ackWaitMillis: 1_000 }
+        const settings = { ackWaitMillis: 2_000 }
         const servers = [yield* serve(layer, live, settings), yield* serve(layer, live, settings)]
         const [{ client, provide }] = servers as [typeof servers[0] & object]
-        const ids = yield* Effect.forEach(isolated, (job) => provide(job.enqueue("spin 2500")))
+        const ids = yield* Effect.forEach(isolated, (job) => provide(job.enqueue("spin 5000")))
         const counting = yield* provide(Here.enqueue("well"))
         for (const id of [...ids, counting]) {
           const { attempts, state } = yield* eventually(

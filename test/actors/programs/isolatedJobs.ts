@@ -67,6 +67,12 @@ const deeds: Readonly<Record<string, (argument: number) => Effect.Effect<string,
       ),
       Effect.never,
     ),
+  hog: () =>
+    Effect.sync(() => {
+      const all: Array<unknown> = []
+      while (true) all.push(new Array(1_000).fill({}))
+    }),
+  shot: () => Effect.andThen(Effect.sync(() => process.kill(process.pid, "SIGKILL")), Effect.never),
   reject: () =>
     Effect.andThen(Effect.sync(() => void Promise.reject(new Error("nobody's"))), Effect.never),
 }
@@ -98,6 +104,12 @@ export const handle = (
         yield* Effect.log(`line ${i}`)
       }
       return "flooded"
+    }
+    if (deed === "age") {
+      // The second attempt finds a worker that was there before it began.
+      const { attempt, started } = yield* Job.current
+      if (attempt === 1) process.exit(1)
+      if (performance.timeOrigin > started.getTime()) return yield* Effect.die("it was cold")
     }
     if (deed === "count") {
       for (let i = 1; i <= 5; i++) {
