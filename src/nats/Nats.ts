@@ -29,6 +29,7 @@ import {
   type Resolved,
   resolveNamespace,
 } from "./NatsOptions.ts"
+import { ignoreLate } from "./SocketErrors.ts"
 import { isSupported, wanted } from "./ServerVersion.ts"
 import * as Violations from "./Violations.ts"
 import process from "node:process"
@@ -158,6 +159,7 @@ const dial = (settings: Resolved): Effect.Effect<NatsConnection, DialError> =>
     }).then(
       (connection) => {
         if (abandoned) return void connection.close()
+        ignoreLate(connection)
         if (settings.inboxPrefix !== undefined) Inbox.setPrefix(connection, settings.inboxPrefix)
         resume(Effect.succeed(connection))
       },

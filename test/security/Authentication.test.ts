@@ -143,6 +143,33 @@ describe("A certificate that is the user", () => {
     }))
 })
 
+describe("Credentials that are refused for a while", () => {
+  const config = (password: string) =>
+    `jetstream {}, authorization { user: u, password: ${password} }`
+  const options = { config: config("p") }
+  const server = testServer(options)
+
+  effect("end no connection, and no process", () =>
+    Effect.gen(function* () {
+      const layer = layerOf(server, { authentication: { user: "u", password: "p" } })
+      const { nats } = yield* produce(layer)
+      const refused = Effect.promise(async () => {
+        let count = 0
+        for await (const event of nats.connection.status()) {
+          if (event.type === "error" && ++count === 8) return
+        }
+      })
+      const back = Effect.callback<void>((resume) => {
+        nats.onReconnect(() => resume(Effect.void))
+      })
+      options.config = config("q")
+      yield* Effect.all([refused, server.restartServer], { concurrency: 2 })
+      options.config = config("p")
+      yield* Effect.all([back, server.restartServer], { concurrency: 2 })
+      yield* Effect.promise(() => nats.connection.flush())
+    }))
+})
+
 describe("tls://", () => {
   const server = testServer({ config: "jetstream {}" })
 
