@@ -182,6 +182,13 @@ export const make = (
       const reason = "runs of a recurring entry follow no job whose result they could take"
       return yield* refuse(new InvalidOptions({ field: "payload", value: show(payload), reason }))
     }
+    const { deadline: limit = Number.POSITIVE_INFINITY } = job.options
+    if (rest.jitter >= limit) {
+      const reason = "a run may start only when its deadline has passed"
+      return yield* refuse(
+        new InvalidOptions({ field: "jitter", value: show(options.jitter), reason }),
+      )
+    }
     const context = withoutTrace(job.options.context)
     const plan: Entry.Plan = { ...rest, job: { ...job, options: { ...job.options, context } } }
     const view = yield* Effect.catchTag(

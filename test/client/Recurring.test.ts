@@ -163,6 +163,16 @@ describe("a recurring entry", () => {
       assert.deepEqual(yield* timesOf("report"), times)
     }))
 
+  test("has no jitter that lets runs start after their deadline", () =>
+    Effect.gen(function* () {
+      const jittered = { ...hourly, jitter: "2 minutes" } as const
+      const refused = Recurring.upsert("report", { ...jittered, deadline: "2 minutes" })
+      const error = yield* Effect.flip(refused)
+      assert(error._tag === "InvalidOptions")
+      assert.deepEqual([error.field, yield* lastSequence], ["jitter", 0])
+      yield* Recurring.upsert("report", { ...jittered, deadline: "3 minutes" })
+    }))
+
   test("may have any id on one line", () =>
     Effect.gen(function* () {
       const ids = ["a b", "a.b.*.>", "ä😀", "x".repeat(200), "/etc/passwd", "_recurring", "-", "0"]

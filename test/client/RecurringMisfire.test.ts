@@ -5,7 +5,7 @@ import { Job, Recurring } from "../../mod.ts"
 import type * as Entry from "../../src/core/Entry.ts"
 import * as EntryTick from "../../src/core/EntryTick.ts"
 import * as Wire from "../../src/nats/Wire.ts"
-import { testServer } from "../harness.ts"
+import { eventually, testServer } from "../harness.ts"
 import { entryOf, runsOf, tick, tickSince, timesOf, wake } from "./entries.ts"
 import { worldTest } from "./world.ts"
 
@@ -163,6 +163,20 @@ describe("a recurring entry, when all servers were down for ten hours,", () => {
         yield* wake(id)
         assert.deepEqual(yield* tick(id), [])
       }
+    }))
+
+  test("runs at its time although the clock of whoever sees to it is behind", () =>
+    Effect.gen(function* () {
+      const at = (yield* now) + 300
+      yield* Recurring.upsert("report", { job: Report, schedule: { at: [at] } })
+      yield* eventually(entryOf("report"), ({ current }) => current.subject.state === "ready")
+      const behind = (wire: Wire.Wire): Wire.Wire => ({
+        ...wire,
+        clock: { ...wire.clock, now: () => wire.clock.now() - 10_000 },
+      })
+      assert.equal((yield* tick("report", behind)).length, 1)
+      assert.deepEqual(yield* timesOf("report"), [at])
+      assert.equal((yield* Recurring.get("report")).state, "finished")
     }))
 
   test("has runs that nobody makes twice after its clock was set back", () =>
