@@ -82,7 +82,10 @@ export const rescue: (
     const newest = ack === "Stored" || ack === "Conflict"
       ? yield* newestAtLeader(nats.connection, stream, subjects.job(subject))
       : undefined
-    if (newest !== undefined && newest.sequence > message.sequence) {
+    // An alarm that fired late says less than what it is newer than; who is given it sees to both.
+    const isLate = subject.queue === Subjects.engineQueue && newest !== undefined &&
+      subjects.parse(newest.subject)?.state === "ready" && ack === "Conflict"
+    if (newest !== undefined && newest.sequence > message.sequence && !isLate) {
       yield* Effect.catchTag(
         Api.call(
           nats.connection,

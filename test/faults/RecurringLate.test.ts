@@ -11,7 +11,16 @@ import * as EntryId from "../../src/core/EntryId.ts"
 import * as Api from "../../src/nats/Api.ts"
 import * as Reader from "../../src/nats/Reader.ts"
 import * as Wire from "../../src/nats/Wire.ts"
-import { gate, is, produce, publishRaw, serve, subjectsIn, watch } from "../actors/harness.ts"
+import {
+  gate,
+  is,
+  produce,
+  publishRaw,
+  serve,
+  subjectsIn,
+  type Watch,
+  watch,
+} from "../actors/harness.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 import { dying } from "./dying.ts"
 
@@ -69,23 +78,34 @@ describe("A recurring entry", () => {
     () => Effect.forEach(Object.entries(changes), changed, { concurrency: 3 }),
   )
 
+  /**
+   * Asks for a run, and is killed before it could make it; then an alarm fires that is replaced. Gives
+   * the sequence of what was asked for.
+   */
+  const askedAndLate = Effect.fnUntraced(function* (
+    layer: ReturnType<typeof server.layer>,
+    nats: Nats.Nats,
+    provide: <A, E>(self: Effect.Effect<A, E, Client.Client>) => Effect.Effect<A, E>,
+  ) {
+    yield* provide(declare(1))
+    const before = yield* messageOf(nats)
+    assert.ok(before)
+    const one = dying(layer, { writes: 1 })
+    yield* Recurring.trigger(entry).pipe(
+      Effect.provide(Layer.provide(Client.layer, one.layer)),
+      Effect.forkDetach,
+    )
+    yield* one.died
+    return (yield* fireLate(nats, before)) - 1
+  })
+
   effect(
     "makes a run that was asked for, whatever fires after that",
     () =>
       Effect.gen(function* () {
         const layer = server.layer(freshNamespace())
         const { client, nats, provide } = yield* produce(layer)
-        yield* provide(declare(1))
-        const before = yield* messageOf(nats)
-        assert.ok(before)
-        // Killed before it could make the run itself.
-        const one = dying(layer, { writes: 1 })
-        yield* Recurring.trigger(entry).pipe(
-          Effect.provide(Layer.provide(Client.layer, one.layer)),
-          Effect.forkDetach,
-        )
-        yield* one.died
-        yield* fireLate(nats, before)
+        yield* askedAndLate(layer, nats, provide)
         const working = yield* serve(layer, TickLive)
         yield* seenTo(nats)
         const { last } = yield* client.recurring.get(entry)
@@ -100,16 +120,7 @@ describe("A recurring entry", () => {
       Effect.gen(function* () {
         const layer = server.layer(freshNamespace())
         const { client, nats, provide } = yield* produce(layer, { ackWaitMillis: 1_000 })
-        yield* provide(declare(1))
-        const before = yield* messageOf(nats)
-        assert.ok(before)
-        const one = dying(layer, { writes: 1 })
-        yield* Recurring.trigger(entry).pipe(
-          Effect.provide(Layer.provide(Client.layer, one.layer)),
-          Effect.forkDetach,
-        )
-        yield* one.died
-        yield* fireLate(nats, before)
+        yield* askedAndLate(layer, nats, provide)
         const stream = `PF_${nats.namespace}_JOBS_0`
         const pause = (until: number) =>
           Api.call(
@@ -141,6 +152,30 @@ describe("A recurring entry", () => {
       }),
   )
 
+  /** Makes NATS lose sight of a message that is due, and has a watchdog look for it. */
+  const loseAndRescue = Effect.fnUntraced(function* (
+    layer: ReturnType<typeof server.layer>,
+    nats: Nats.Nats,
+    lane: number,
+    sequence: number,
+    until: (log: Watch) => Effect.Effect<unknown>,
+  ) {
+    yield* Api.call(
+      nats.connection,
+      `CONSUMER.RESET.PF_${nats.namespace}_JOBS_0.ready__engine_${lane}`,
+      { seq: sequence + 1 },
+      "resetting",
+    )
+    const log = watch()
+    const watchdog = Effect.gen(function* () {
+      const wire = yield* Wire.Wire
+      const options = { wire, emit: log.onEvent, queues: ["_engine"], interval: 30 }
+      yield* Effect.forkScoped(yield* Watchdog.start(options))
+      yield* until(log)
+    })
+    yield* Effect.scoped(Effect.provide(watchdog, Layer.provide(Wire.layer, layer)))
+  })
+
   effect(
     "that NATS has lost sight of as it was due is put back, and makes its run",
     () =>
@@ -152,27 +187,36 @@ describe("A recurring entry", () => {
           messageOf(nats),
           (one) => one?.subject.includes(".ready.") === true,
         )
-        assert.ok(due)
-        yield* Api.call(
-          nats.connection,
-          `CONSUMER.RESET.PF_${nats.namespace}_JOBS_0.ready__engine_2`,
-          { seq: due.sequence + 1 },
-          "resetting",
+        yield* loseAndRescue(
+          layer,
+          nats,
+          2,
+          due?.sequence ?? 0,
+          (log) => log.until(is("JobRescued")),
         )
-        const log = watch()
-        const watchdog = Effect.gen(function* () {
-          const wire = yield* Wire.Wire
-          const options = { wire, emit: log.onEvent, queues: ["_engine"], interval: 30 }
-          yield* Effect.forkScoped(yield* Watchdog.start(options))
-          yield* log.until(is("JobRescued"))
-        })
-        yield* Effect.scoped(Effect.provide(watchdog, Layer.provide(Wire.layer, layer)))
         yield* serve(layer, TickLive)
         const { runs } = yield* eventually(
           client.recurring.get(entry),
           ({ state }) => state === "finished",
         )
         assert.equal(runs, 1)
+      }),
+  )
+
+  effect(
+    "isn't given up for what fired after it, should NATS lose sight of it",
+    () =>
+      Effect.gen(function* () {
+        const layer = server.layer(freshNamespace())
+        const { client, nats, provide } = yield* produce(layer)
+        const asked = yield* askedAndLate(layer, nats, provide)
+        // Several rounds, of which the second would remove what counts.
+        yield* loseAndRescue(layer, nats, 1, asked, () => Effect.sleep("300 millis"))
+        yield* serve(layer, TickLive)
+        yield* eventually(
+          client.recurring.get(entry),
+          ({ last }) => last?.byHand === true,
+        )
       }),
   )
 
