@@ -13,6 +13,7 @@ import * as Api from "../../src/nats/Api.ts"
 import { Rejected } from "../../src/nats/errors.ts"
 import * as JobView from "../../src/nats/JobView.ts"
 import { jobsStream } from "../../src/nats/Subjects.ts"
+import { TopologyConflict } from "../../src/nats/Topology.ts"
 import * as Wire from "../../src/nats/Wire.ts"
 import { is, serve, type TestServer } from "../actors/harness.ts"
 import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
@@ -113,6 +114,19 @@ describe("a recurring entry that can't be seen to", () => {
       assert.equal((yield* tick("report")).length, 1)
       const { error, state } = yield* Recurring.get("report")
       assert.deepEqual([state, error], ["active", undefined])
+    }))
+
+  test("but for consumers that somebody has changed makes its runs, which wait in their queue", () =>
+    Effect.gen(function* () {
+      yield* Recurring.upsert("report", hourly)
+      const conflict = new TopologyConflict({ conflicts: [] })
+      yield* wake("report", { cursor: Date.now() - hour })
+      const [run] = yield* tick("report", (wire) => ({
+        ...wire,
+        ensureQueue: () => Effect.fail(conflict),
+      }))
+      assert.equal((yield* Report.get(run?.id ?? "")).state, "enqueued")
+      assert.equal((yield* Recurring.get("report")).state, "active")
     }))
 
   test("keeps what was asked for, and is not tried without a pause for that", () =>
