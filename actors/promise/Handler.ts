@@ -71,14 +71,12 @@ const logOf = (context: Context.Context<never>): HandlerContext["log"] => (text,
     ),
   )
 
-const contextOf = (
-  services: Context.Context<ClientService.Client | CurrentJob>,
+/** What a handler is told that has no client. */
+export const partsOf = (
+  services: Context.Context<CurrentJob>,
   signal: AbortSignal,
-): HandlerContext => {
+): Omit<HandlerContext, "client"> => {
   const job = Context.get(services, CurrentJob)
-  const run: Run = (effect, options) =>
-    settle((run) => Effect.runPromiseExitWith(services)(effect, run), options?.signal)
-  let client: Client | undefined
   return {
     id: job.id,
     name: job.name,
@@ -93,9 +91,6 @@ const contextOf = (
     parents: job.parents,
     recurring: job.recurring,
     signal,
-    get client() {
-      return client ??= makeClient(run)
-    },
     parentResults: (parents) =>
       settle(
         (options) => Effect.runPromiseExitWith(services)(parents.effect.parentResults, options),
@@ -113,8 +108,23 @@ const contextOf = (
   }
 }
 
+const contextOf = (
+  services: Context.Context<ClientService.Client | CurrentJob>,
+  signal: AbortSignal,
+): HandlerContext => {
+  const run: Run = (effect, options) =>
+    settle((run) => Effect.runPromiseExitWith(services)(effect, run), options?.signal)
+  let client: Client | undefined
+  return {
+    ...partsOf(services, signal),
+    get client() {
+      return client ??= makeClient(run)
+    },
+  }
+}
+
 /** What a handler threw: a word of its own, an error its definition knows, or a crash. */
-const failureOf = (
+export const failureOf = (
   { encode }: Codec<unknown>,
   error: unknown,
 ): Effect.Effect<never, unknown> =>

@@ -8,8 +8,10 @@ import { InvalidOptions } from "../../src/core/errors.ts"
 import { show } from "../../src/core/Names.ts"
 import type * as Retry from "../../src/core/Retry.ts"
 import * as codecs from "./codecs.ts"
+import type { IsolatedOptions } from "../isolated/Options.ts"
 import type { Definition } from "./Definition.ts"
 import { type Handler, type HandlerContext, handlerOf } from "./Handler.ts"
+import { type IsolatedHandler, isolatedOf } from "./Isolated.ts"
 import type { InputOf, OutputOf, StandardSchema } from "./StandardSchema.ts"
 
 /** The one type of a value that is the same on both sides of its schema; else unknown. */
@@ -39,10 +41,18 @@ export interface Job<
   /**
    * Binds a handler, for a server to run. What it throws ends the attempt, which is tried again as the
    * retry policy says. It may run more than once for a job, so it should be idempotent.
+   *
+   * Throws `InvalidOptions` for a definition with `isolation`, which `isolated` binds.
    */
   readonly handler: (
     run: (payload: Payload, context: HandlerContext) => Output | PromiseLike<Output>,
   ) => Handler<Name>
+  /**
+   * Binds the handler that a module gives to `serveIsolated`, for a server to run in threads or
+   * processes of their own, as the definition's `isolation` says, or in threads where it says nothing.
+   * A server that can't start its module rejects with `IsolatedFailed`.
+   */
+  readonly isolated: (module: URL | string, options?: IsolatedOptions) => IsolatedHandler<Name>
 }
 
 /** Options of a definition. */
@@ -143,6 +153,7 @@ const wrap = <Name extends string, I, P, O, A, E>(
   "~types": undefined,
   effect,
   handler: (run) => handlerOf(effect as unknown as EffectJob.Job<Name, P, O, E>, run),
+  isolated: (module, options = {}) => isolatedOf<Name>(effect.definition, module, options),
 })
 
 /**

@@ -24,12 +24,15 @@ export * as Recurring from "./Recurring.ts"
 export * as Operation from "../../src/client/Operation.ts"
 export { parentResult, parentResults } from "../../src/client/Prepare.ts"
 export { fromEffect, job } from "./Job.ts"
+export { serveIsolated } from "./Isolated.ts"
 export { connect } from "./connect.ts"
 export { middleware, veto } from "./Middleware.ts"
 
 export type { Common, Job, JobOptions } from "./Job.ts"
 export type { BatchBuilder, Batches } from "./Batches.ts"
 export type { Definition, Inherited, PayloadAnd, Types } from "./Definition.ts"
+export type { IsolatedContext, IsolatedHandler } from "./Isolated.ts"
+export type { IsolatedOptions } from "../isolated/Options.ts"
 export type { Handler, HandlerContext, LineOptions } from "./Handler.ts"
 export type {
   AfterOptions,
@@ -62,6 +65,7 @@ export type {
   SyncInterval,
 } from "../../src/nats/Durability.ts"
 
+export { IsolatedFailed } from "../isolated/Binding.ts"
 export { ClientClosed } from "./run.ts"
 export {
   DuplicateJob,
