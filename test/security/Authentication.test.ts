@@ -151,22 +151,24 @@ describe("Credentials that are refused for a while", () => {
 
   effect("end no connection, and no process", () =>
     Effect.gen(function* () {
-      const layer = layerOf(server, { authentication: { user: "u", password: "p" } })
-      const { nats } = yield* produce(layer)
-      const refused = Effect.promise(async () => {
-        let count = 0
-        for await (const event of nats.connection.status()) {
-          if (event.type === "error" && ++count === 8) return
-        }
-      })
-      const back = Effect.callback<void>((resume) => {
-        nats.onReconnect(() => resume(Effect.void))
-      })
+      const program = yield* spawnProgram(
+        new URL("./programs/outlast.ts", import.meta.url),
+        {
+          env: {
+            NATS_URL: yield* Effect.promise(server.url),
+            NATS_USER: "u",
+            NATS_PASSWORD: "p",
+          },
+        },
+      )
+      yield* program.waitForLine("connected")
       options.config = config("q")
-      yield* Effect.all([refused, server.restartServer], { concurrency: 2 })
+      yield* server.restartServer
+      yield* program.waitForLine("refused")
       options.config = config("p")
-      yield* Effect.all([back, server.restartServer], { concurrency: 2 })
-      yield* Effect.promise(() => nats.connection.flush())
+      yield* server.restartServer
+      yield* program.waitForLine("back")
+      assert.equal(yield* program.exited, 0)
     }))
 })
 
