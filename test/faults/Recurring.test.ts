@@ -1,6 +1,6 @@
 /**
  * An entry per second, three servers, and faults at random: each nominal time gets exactly one job.
- * `PORTFIRE_TICKS=120` says for how many seconds, and does it with every kind of fault; default 12
+ * `PORTFIRE_TICKS=120` says for how many seconds, and does it with every kind of fault; default 9
  * seconds of killed servers. `PORTFIRE_SEED` repeats the choices of an earlier run.
  */
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ import { Random } from "../model/Random.ts"
 import { Tick } from "./programs/recurringJobs.ts"
 
 const full = process.env["PORTFIRE_TICKS"]
-const seconds = Number(full ?? 12)
+const seconds = Number(full ?? 9)
 const seed = Number(process.env["PORTFIRE_SEED"] ?? Date.now() % 1_000_000)
 const ackWaitMillis = 1_000
 const program = new URL("./programs/recurring.ts", import.meta.url)
