@@ -108,6 +108,9 @@ export const failureOf = (ack: Ack): NatsError | undefined => {
 export const sinceOf = ({ ttl }: Route, due: number | undefined): number | undefined =>
   ttl === undefined || due === undefined ? undefined : Math.ceil(due)
 
+/** Queues remembered that this user may make no consumers for; beyond it they are tried again. */
+const rememberedQueues = 10_000
+
 /** Makes the writer of a namespace. */
 export const make = (wire: Wire, patience: number): Writer => {
   const { clock, nats, subjects } = wire
@@ -167,7 +170,11 @@ export const make = (wire: Wire, patience: number): Writer => {
         }),
         Effect.catchIf(
           (error) => error._tag === "Rejected" && error.code === Code.notPermitted,
-          () => Effect.sync(() => void foreign.add(queue)),
+          () =>
+            Effect.sync(() => {
+              if (foreign.size >= rememberedQueues) foreign.clear()
+              foreign.add(queue)
+            }),
         ),
       ),
     knowsQueue,
