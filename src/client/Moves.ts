@@ -3,7 +3,7 @@
  * Each is one publish on the condition of what its author saw (W1), and takes the schedule away that
  * it supersedes in the same write (W3).
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Envelope from "../core/Envelope.ts"
 import type { FinalState } from "../core/JobState.ts"
 import * as Waits from "../core/Waits.ts"
@@ -168,9 +168,32 @@ export const settled = (
   }
 }
 
+/** How near to its time a schedule isn't replaced any more, in ms; alarms come again and again. */
+const aboutToFire = (alarmMillis: number): number => Math.min(1_000, alarmMillis / 10)
+
+/** How long after its time a schedule has fired, or will not, in ms. */
+const mustHaveFired = 5_000
+
+/** Time between two looks at a schedule that is about to fire. */
+const untilFired = "100 millis"
+
+/**
+ * Whether a move would replace a schedule that is about to fire. NATS may have it on its way already,
+ * and removes whatever lies under its subject then: the replacement would be lost.
+ */
+export const isTooLate = (
+  { alarmMillis, clock }: Pick<Wire, "alarmMillis" | "clock">,
+  { stored }: Pick<JobMessage, "stored">,
+  { subject }: Move,
+): boolean => {
+  if (stored.subject !== subject || stored.due === undefined) return false
+  const left = stored.due - clock.now()
+  return left < aboutToFire(alarmMillis) && left > -mustHaveFired
+}
+
 /**
  * Writes a move on the condition that nothing was written for the job since it was viewed. Gives the
- * sequence of the new message, `undefined` when somebody was faster.
+ * sequence of the new message, `undefined` when somebody was faster, be it the job's own schedule.
  */
 export const write = (
   wire: Wire,
@@ -178,7 +201,10 @@ export const write = (
   move: Move,
   patience: number,
 ): Effect.Effect<number | undefined, NatsError> => {
-  const { address, newest } = view
+  const { address, current, newest } = view
+  if (isTooLate(wire, current, move)) {
+    return Effect.as(Effect.sleep(untilFired), undefined)
+  }
   const { headers, payload, subject } = move
   const filter = wire.subjects.job(address)
   return Conditional.publish(wire, address.partition, {

@@ -4,7 +4,7 @@ import * as Conditional from "../nats/Conditional.ts"
 import type { NatsError } from "../nats/errors.ts"
 import type * as Records from "../nats/Records.ts"
 import type { Wire } from "../nats/Wire.ts"
-import type * as Moves from "./Moves.ts"
+import * as Moves from "./Moves.ts"
 
 /** A job whose move is stored. */
 export interface Moved {
@@ -15,7 +15,7 @@ export interface Moved {
 
 /** Publishes moves in one pipeline. Gives what is stored, and whose jobs have moved on. */
 export const publish = (
-  { publisher, subjects }: Wire,
+  wire: Wire,
   moves: ReadonlyArray<Omit<Moved, "sequence">>,
   patience: number,
 ): Effect.Effect<
@@ -26,17 +26,22 @@ export const publish = (
     const moved: Array<Moved> = []
     const lost: Array<Records.JobMessage> = []
     let failure: Effect.Effect<never, NatsError> | undefined
-    let left = moves.length
+    const inTime = moves.filter(({ message, move }) => {
+      const isTooLate = Moves.isTooLate(wire, message, move)
+      if (isTooLate) lost.push(message)
+      return !isTooLate
+    })
+    let left = inTime.length
     const oneLess = () => {
       if (--left <= 0) resume(failure ?? Effect.succeed({ moved, lost }))
     }
-    for (const { message, move } of moves) {
-      publisher.publish({
+    for (const { message, move } of inTime) {
+      wire.publisher.publish({
         subject: move.subject,
         payload: move.payload,
         headers: move.headers,
         expected: message.stored.sequence,
-        filter: subjects.job(message.subject),
+        filter: wire.subjects.job(message.subject),
         patience,
       }, (ack) => {
         if (ack._tag === "Stored") moved.push({ message, move, sequence: ack.sequence })
@@ -45,5 +50,5 @@ export const publish = (
         oneLess()
       })
     }
-    if (moves.length === 0) oneLess()
+    if (left === 0) oneLess()
   })
