@@ -98,12 +98,12 @@ export const works: Readonly<Record<string, Work>> = {
   ),
   "give a batch up": leftOf("create nested batch", "nested batch building"),
   "release a batch": leftOf("create batch", "batch releasing"),
-  "make runs of an entry": entry([400, 700]),
-  "make a run of an entry beside one": entry([400, 700], { overlap: "skip", payload: slow }),
-  "make a run of an entry after one": entry([400, 700], { overlap: "queueOne", payload: slow }),
-  "make runs of an entry with jitter": entry([400, 500], { jitter: "500 millis" }),
+  "make runs of an entry": entry([900, 1_200]),
+  "make a run of an entry beside one": entry([900, 1_200], { overlap: "skip", payload: slow }),
+  "make a run of an entry after one": entry([900, 1_200], { overlap: "queueOne", payload: slow }),
+  "make runs of an entry with jitter": entry([900, 1_000], { jitter: "500 millis" }),
   "catch up with an entry": (world) =>
-    Effect.andThen(entry([400, 410, 420])(world), Effect.as(Effect.sleep("600 millis"), {})),
+    Effect.andThen(entry([900, 910, 920])(world), Effect.as(Effect.sleep("1100 millis"), {})),
   "make a run of an entry by hand": leftOf("trigger an entry", "entry due"),
   "forget an entry": leftOf("remove an entry", "entry waits"),
   "run a cancel by filter": leftBy(
