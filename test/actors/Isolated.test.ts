@@ -169,7 +169,7 @@ describe("An isolated handler", () => {
     () =>
       Effect.gen(function* () {
         const layer = nats.layer(freshNamespace())
-        const settings = { ackWaitMillis: 2_000 }
+        const settings = { ackWaitMillis: 3_000 }
         const servers = [yield* serve(layer, live, settings), yield* serve(layer, live, settings)]
         const [{ client, provide }] = servers as [typeof servers[0] & object]
         const ids = yield* Effect.forEach(isolated, (job) => provide(job.enqueue("spin 5000")))
