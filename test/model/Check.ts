@@ -57,7 +57,7 @@ const unsettled = (wire: Wire) =>
 
 /** Waits until every job has ended and nothing else is left; gives what is left after `within` ms. */
 export const settle = (
-  { wire }: World,
+  { wire }: Pick<World, "wire">,
   within: number,
 ): Effect.Effect<ReadonlyArray<string>, unknown> =>
   Effect.gen(function* () {
@@ -70,7 +70,9 @@ export const settle = (
   })
 
 /** All messages of jobs. */
-const readAll = (wire: Wire) =>
+export const readAll = (
+  wire: Wire,
+): Effect.Effect<ReadonlyArray<Records.JobMessage>, unknown> =>
   Effect.gen(function* () {
     const all: Array<Records.JobMessage> = []
     for (let partition = 0; partition < wire.partitions; partition++) {
@@ -273,8 +275,8 @@ const agreeing = Effect.fnUntraced(function* (
 })
 
 /** Summaries of batches that don't say what became of their members. */
-const wrongBatches = (
-  { known }: World,
+export const wrongBatches = (
+  { known }: Pick<World, "known">,
   all: ReadonlyArray<Records.JobMessage>,
 ): ReadonlyArray<readonly [string, string]> => {
   const groups = Map.groupBy(all, ({ subject }) => subject.group)
