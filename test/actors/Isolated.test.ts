@@ -172,7 +172,7 @@ describe("An isolated handler", () => {
         const settings = { ackWaitMillis: 3_000 }
         const servers = [yield* serve(layer, live, settings), yield* serve(layer, live, settings)]
         const [{ client, provide }] = servers as [typeof servers[0] & object]
-        const ids = yield* Effect.forEach(isolated, (job) => provide(job.enqueue("spin 5000")))
+        const ids = yield* Effect.forEach(isolated, (job) => provide(job.enqueue("spin 4000")))
         const counting = yield* provide(Here.enqueue("well"))
         for (const id of [...ids, counting]) {
           const { attempts, state } = yield* eventually(
@@ -201,16 +201,16 @@ describe("An isolated handler", () => {
             Isolated.layer(Short, worker, { ...options, grace: "5 seconds" }),
           ),
         )
-        const spinning = yield* provide(Short.enqueueMany(["spin 600", "spin 600", "spin 600"]))
+        const spinning = yield* provide(Short.enqueueMany(["spin 350", "spin 350", "spin 350"]))
         for (const id of spinning) assert.equal((yield* record(id)).state, "succeeded")
         const { attempts } = yield* record(yield* provide(Short.enqueue("never")))
         const [{ ended, message, started }] = attempts as [JobRecord.AttemptRecord]
-        assert.equal(message, "the attempt took longer than its limit of 1000 ms")
+        assert.equal(message, "the attempt took longer than its limit of 600 ms")
         // Where it lets go of the processor, its worker isn't killed.
         assert.ok(ended.getTime() - started.getTime() < 3_000)
         // The deadline of a job counts whatever it waits for.
-        const first = yield* provide(Short.enqueue("spin 900"))
-        const late = yield* provide(Short.enqueue("well", { deadline: "400 millis" }))
+        const first = yield* provide(Short.enqueue("spin 500"))
+        const late = yield* provide(Short.enqueue("well", { deadline: "200 millis" }))
         assert.match((yield* record(late)).reason ?? "", /wasn't finished by its deadline/)
         assert.equal((yield* record(first)).state, "succeeded")
       }),

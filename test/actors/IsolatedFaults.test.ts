@@ -174,6 +174,25 @@ describe("A worker of an isolated job", () => {
     { timeout: 60_000 },
   )
 
+  effect(
+    "that can't be started any more fails attempts, until it can again",
+    () =>
+      Effect.gen(function* () {
+        const bound = Isolated.layer(InProcess, moduleOf("isolatedBroken"), options)
+        const { provide, record } = yield* serve(nats.layer(), Layer.orDie(bound))
+        process.env["BROKEN"] = "throws"
+        yield* record(yield* provide(InProcess.enqueue("exit")))
+        const { attempts } = yield* record(yield* provide(InProcess.enqueue("well")))
+        assert.match(
+          attempts[0]?.message ?? "",
+          /^its worker could not be started: its process ended/,
+        )
+        delete process.env["BROKEN"]
+        const id = yield* provide(InProcess.enqueue("well"))
+        assert.equal((yield* record(id)).result, "did well")
+      }),
+  )
+
   effect("shares what options of the runtime are not its server's own", () =>
     Effect.sync(() => {
       const ours = [

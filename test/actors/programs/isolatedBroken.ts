@@ -1,4 +1,4 @@
-/** A module that can't be a worker, in the way that the environment says. */
+/** A module that can't be a worker in the way that the environment says, and can where it is silent. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import process from "node:process"
@@ -6,6 +6,9 @@ import { Isolated } from "../../../mod.ts"
 import { handle, Here, InProcess, InThread } from "./isolatedJobs.ts"
 
 switch (process.env["BROKEN"]) {
+  case undefined:
+    Isolated.serve(InProcess, handle)
+    break
   case "throws":
     throw new Error("at the top")
   case "another":

@@ -22,7 +22,7 @@ export const InProcess = Job.make("in/process", { ...options, isolation: "proces
 export const Here = Job.make("here", options)
 
 /** Has little time. */
-export const Short = Job.make("short", { ...options, isolation: "thread", timeout: "1 second" })
+export const Short = Job.make("short", { ...options, isolation: "thread", timeout: "600 millis" })
 
 /** Has a second attempt, not at once. */
 export const Twice = Job.make("twice", {
