@@ -58,8 +58,10 @@ export const start = (
   const makeVoid = (content: unknown) => {
     if (!Array.isArray(content) || !Array.isArray(content[1])) return
     const [partition, sequences] = content as [unknown, ReadonlyArray<unknown>]
-    for (const pool of pools.values()) {
-      for (const sequence of sequences) pool.makeVoid(Number(partition), Number(sequence))
+    if (typeof partition !== "number") return
+    for (const sequence of sequences) {
+      if (typeof sequence !== "number") continue
+      for (const pool of pools.values()) pool.makeVoid(partition, sequence)
     }
   }
   const questions: Readonly<Record<string, (question: unknown) => unknown>> = { find, describe }

@@ -61,10 +61,4 @@ export const message = (
 }
 
 /** The address in a command's payload. */
-export const addressIn = (payload: unknown): Address | undefined => {
-  if (!Array.isArray(payload)) return undefined
-  const [partition, group, id] = payload as Array<unknown>
-  return typeof partition === "number" && typeof group === "string" && typeof id === "string"
-    ? { partition, group, id }
-    : undefined
-}
+export const addressIn: (payload: unknown) => Address | undefined = Subjects.addressIn

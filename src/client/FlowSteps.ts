@@ -61,6 +61,29 @@ export interface Join {
   readonly layout: Layout | null
 }
 
+const isMap = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const isFan = (value: unknown): value is Fan => {
+  if (!isMap(value) || !(value["job"] instanceof Uint8Array)) return false
+  const job = Envelope.decode(value["job"])
+  return Envelope.isEnvelope(job) && isGather(value) && Number.isInteger(value["lane"]) &&
+    Number(value["lane"]) > 0 && Number(value["lane"]) <= 4 && Subjects.isToken(value["group"])
+}
+
+const isGather = (value: unknown): value is Gather =>
+  isMap(value) && Subjects.isToken(value["queue"]) && Subjects.isToken(value["batch"])
+
+const isLayout = (value: unknown): value is Layout =>
+  typeof value === "number" ||
+  (typeof value === "object" && value !== null && !(value instanceof Uint8Array) &&
+    Object.values(value).every(isLayout))
+
+const isJoin = (value: unknown): value is Join =>
+  isMap(value) && (value["layout"] === null || isLayout(value["layout"]))
+
+const noStep = "its payload is no step of a workflow"
+
 const give = (value: unknown): Effect.Effect<Uint8Array> => Effect.succeed(value as Uint8Array)
 
 /** Their payloads are plain data, and what they give is bytes already. */
@@ -87,7 +110,10 @@ const resultOf = (parent: Parent | undefined): Effect.Effect<unknown> => {
       `job ${parent?.id} gave no result, or one that was too large to pass on; ` +
         "store large data elsewhere and return a reference",
     )
-    : Effect.sync(() => MessagePack.decode(bytes))
+    : Effect.catchDefect(
+      Effect.sync(() => MessagePack.decode(bytes)),
+      () => refuse(`the result of job ${parent?.id} can't be read`),
+    )
 }
 
 /** The whole in bytes, if it fits in a message. */
@@ -128,7 +154,8 @@ const publishAll = (
 export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
   Effect.fnUntraced(function* (payload: unknown) {
     const { clock, subjects } = wire
-    const { batch, group, job, lane, queue } = payload as Fan
+    if (!isFan(payload)) return yield* refuse(noStep)
+    const { batch, group, job, lane, queue } = payload
     const { id, parents: [parent] } = yield* CurrentJob
     const list = yield* resultOf(parent)
     if (!Array.isArray(list)) return yield* refuse(`job ${parent?.id} has given no list`)
@@ -178,9 +205,13 @@ export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
 export const gather = (wire: Wire): Step =>
   Effect.fnUntraced(function* (payload: unknown) {
     const { reader, subjects } = wire
-    const { batch, queue } = payload as Gather
+    if (!isGather(payload)) return yield* refuse(noStep)
+    const { batch, queue } = payload
     const { parents: [parent] } = yield* CurrentJob
-    const count = (yield* resultOf(parent)) as number
+    const count = yield* resultOf(parent)
+    if (typeof count !== "number" || !(count >= 0 && count <= maxElements)) {
+      return yield* refuse(`job ${parent?.id} has made no jobs of a list`)
+    }
     const fan = parent?.id ?? ""
     const partition = JobId.partitionOf(fan)
     const stream = Subjects.jobsStream(subjects.namespace, partition)
@@ -219,7 +250,8 @@ export const gather = (wire: Wire): Step =>
 /** Puts the results of the jobs before it together. */
 export const join = (wire: Wire): Step =>
   Effect.fnUntraced(function* (payload: unknown) {
-    const { layout } = payload as Join
+    if (!isJoin(payload)) return yield* refuse(noStep)
+    const { layout } = payload
     const { parents } = yield* CurrentJob
     if (layout === null) {
       const first = parents.find(({ outcome }) => outcome?.result !== undefined) ?? parents[0]

@@ -117,6 +117,25 @@ export const resolve = (
   }
 }
 
+const isOne = (value: unknown, is: (value: unknown) => boolean): boolean =>
+  value === undefined || is(value)
+
+const isNumber = (value: unknown): boolean => typeof value === "number"
+
+/** Whether a value that was read is a filter: what isn't understood must not mean every job. */
+export const isResolved = (value: unknown): value is ResolvedFilter => {
+  if (typeof value !== "object" || value === null) return false
+  const { before, error, group, name, queue, since, states, ...rest } = value as Readonly<
+    Record<string, unknown>
+  >
+  return Object.keys(rest).length === 0 && Array.isArray(states) &&
+    isOne(queue, (queue) => checkName("queue", queue) === undefined) &&
+    isOne(name, (name) => checkJobName("name", name) === undefined) &&
+    isOne(group, (group) => checkToken("group", group as string) === undefined) &&
+    isOne(before, isNumber) && isOne(since, isNumber) &&
+    isOne(error, (error) => typeof error === "string")
+}
+
 /** States of messages in which such jobs can be, in the order in which jobs move on. */
 export const wireStates = ({ states }: ResolvedFilter): ReadonlyArray<JobState.WireState> =>
   ordered.filter((wire) =>

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
 import * as JobState from "../core/JobState.ts"
+import { maxInstantMillis } from "../core/Limits.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import { checkKeys, checkName, show } from "../core/Names.ts"
 import * as Conditional from "../nats/Conditional.ts"
@@ -93,16 +94,43 @@ const encode = ({ asked, cutoffs, filter, operation }: OperateWhere.Request) => 
 const decode = (payload: unknown): OperateWhere.Request | undefined => {
   if (!Array.isArray(payload)) return undefined
   const [operation, filter, cutoffs, asked] = payload as Array<unknown>
-  return isOperation(operation) && typeof filter === "object" && filter !== null &&
-      "states" in filter && Array.isArray(filter.states) && Array.isArray(cutoffs) &&
-      typeof asked === "number"
-    ? { operation, filter: filter as JobFilter.ResolvedFilter, cutoffs, asked }
+  return isOperation(operation) && isWhole(operation) && JobFilter.isResolved(filter) &&
+      Array.isArray(cutoffs) && cutoffs.every(isSequence) && typeof asked === "number"
+    ? { operation, filter, cutoffs, asked }
     : undefined
+}
+
+const isSequence = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0
+
+const isTime = (value: unknown): boolean =>
+  value === undefined || typeof value === "number" && value >= 0 && value < maxInstantMillis
+
+/** Whether an operation that was read has what it needs, and nothing that was never checked. */
+const isWhole = (operation: Operation): boolean => {
+  switch (operation._tag) {
+    case "cancel":
+      return typeof operation.reason === "string"
+    case "move":
+      return (operation.queue === undefined || checkName("queue", operation.queue) === undefined) &&
+        (operation.lane === undefined || [1, 2, 3, 4].includes(operation.lane))
+    case "reschedule":
+      return isTime(operation.at) && isTime(operation.delay)
+    default:
+      return true
+  }
 }
 
 const isTally = (value: unknown): value is OperateWhere.Tally =>
   typeof value === "object" && value !== null &&
   ["matched", "changed", "conflicts"].every((key) => Number.isInteger(Reflect.get(value, key)))
+
+const decodeOrNothing = (bytes: Uint8Array): unknown => {
+  try {
+    return MessagePack.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
 
 /** How long the numbers of a command are kept after the last page, in seconds. */
 const rememberedSeconds = 3_600
@@ -118,7 +146,7 @@ const memoryOf: (
   const { publisher, reader, subjects } = wire
   const subject = subjects.state("where", id)
   const [kept] = yield* reader.newest(Subjects.stateStream(subjects.namespace), [subject])
-  const before = kept === undefined ? undefined : MessagePack.decode(kept.data)
+  const before = kept === undefined ? undefined : decodeOrNothing(kept.data)
   return {
     before: isTally(before) ? before : OperateWhere.nothing,
     keep: (tally) => {

@@ -1,5 +1,5 @@
 /** One run of a handler for a job, as it is kept in the job's history. */
-import { keptAttempts, maxMessageLength, maxStackLength } from "./Limits.ts"
+import { keptAttempts, maxInstantMillis, maxMessageLength, maxStackLength } from "./Limits.ts"
 
 /**
  * How an attempt ended: `failed` with the handler's typed error, `timedOut`, `crashed` by a defect or
@@ -95,6 +95,9 @@ const endings: ReadonlySet<unknown> = new Set<Ending>([
   "vetoed",
 ])
 
+const isInstant = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value < maxInstantMillis
+
 const textOr = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
 
 /** From the wire; `undefined` for what isn't an attempt. */
@@ -102,7 +105,7 @@ export const fromWire = (value: unknown): Attempt | undefined => {
   if (!Array.isArray(value) || !endings.has(value[4])) return undefined
   const [number, server, started, ended, ending, message, stack, error] = value as Array<unknown>
   if (
-    typeof number !== "number" || typeof started !== "number" || typeof ended !== "number" ||
+    typeof number !== "number" || !isInstant(started) || !isInstant(ended) ||
     typeof server !== "string"
   ) {
     return undefined

@@ -3,6 +3,7 @@
  * members: it awaits while they live, and ends as succeeded, failed (some member did not succeed) or
  * cancelled, so whatever follows a job may follow a batch.
  */
+import { maxInstantMillis } from "./Limits.ts"
 
 /**
  * `building`: nobody but its builder knows it. `releasing`: it is committed, and its members are on
@@ -87,6 +88,7 @@ export const toWire = (batch: BatchState): ReadonlyArray<number> => [
 export const fromWire = (value: unknown): BatchState | undefined => {
   if (!Array.isArray(value)) return undefined
   if (!value.every((item) => Number.isFinite(item) && item >= 0)) return undefined
+  if (!(Number(value[3] ?? 0) < maxInstantMillis)) return undefined
   const [index = -1, total = 0, generation = 0, heldUntil = 0, holders = 0] = value as Array<number>
   const phase = phases[index]
   return phase === undefined ? undefined : { phase, total, generation, heldUntil, holders }

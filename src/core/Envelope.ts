@@ -351,6 +351,9 @@ const unreadable = (reason: string, newer = false): Unreadable => ({
 const isCount = (value: unknown): value is number =>
   typeof value === "number" && Number.isSafeInteger(value) && value >= 0
 
+const isInstant = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value < maxInstantMillis
+
 const isDuration = (value: unknown): value is number | undefined =>
   value === undefined || (typeof value === "number" && value > 0 && value <= maxDelayMillis)
 
@@ -364,8 +367,7 @@ const isContext = (value: unknown): value is Readonly<Record<string, string>> | 
 
 const isRun = (value: unknown): value is Options["recurring"] =>
   value === undefined ||
-  (Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "number" &&
-    value[1] >= 0 && value[1] < maxInstantMillis)
+  (Array.isArray(value) && typeof value[0] === "string" && isInstant(value[1]))
 
 const readOptions = (value: unknown): Options | undefined => {
   if (value === null || value === undefined) return {}
@@ -393,8 +395,12 @@ const readPlace = (value: unknown): Place | undefined =>
 
 const untils: ReadonlySet<unknown> = new Set<Claim["until"]>(["started", "finished", "expired"])
 
+/** It becomes part of a subject. */
+const isHash = (value: unknown): value is string =>
+  typeof value === "string" && /^[\w-]{1,64}$/.test(value)
+
 const readClaim = (value: unknown): Claim | undefined =>
-  Array.isArray(value) && typeof value[0] === "string" && isCount(value[1]) && untils.has(value[2])
+  Array.isArray(value) && isHash(value[0]) && isCount(value[1]) && untils.has(value[2])
     ? { hash: value[0], sequence: value[1], until: value[2] as Claim["until"] }
     : undefined
 
@@ -433,8 +439,8 @@ const readProgress = (value: unknown): Progress | undefined => {
   return {
     ...progress,
     earlier: isCount(more["earlier"]) ? more["earlier"] : undefined,
-    since: isCount(more["since"]) ? more["since"] : undefined,
-    requeued: isCount(more["requeued"]) ? more["requeued"] : undefined,
+    since: isInstant(more["since"]) ? more["since"] : undefined,
+    requeued: isInstant(more["requeued"]) ? more["requeued"] : undefined,
     begun: more["begun"] === true ? true : undefined,
     place: readPlace(more["place"]),
     claim: readClaim(more["claim"]),
@@ -445,7 +451,7 @@ const readProgress = (value: unknown): Progress | undefined => {
 }
 
 const readOutcome = (value: unknown): Outcome | undefined =>
-  Array.isArray(value) && typeof value[0] === "number"
+  Array.isArray(value) && isInstant(value[0])
     ? {
       ended: value[0],
       result: value[1] instanceof Uint8Array ? value[1] : undefined,
@@ -472,7 +478,7 @@ export const decode = (bytes: Uint8Array): Envelope | Unreadable => {
   if (!isLane(lane)) return unreadable("its priority is not 1 to 4")
   const options = readOptions(rawOptions)
   if (options === undefined) return unreadable("its options are not valid")
-  if (typeof created !== "number" || !(created >= 0 && created < maxInstantMillis)) {
+  if (!isInstant(created)) {
     return unreadable("its time of creation is not an instant")
   }
   if (!(payload instanceof Uint8Array)) return unreadable("its payload is not binary")

@@ -77,8 +77,8 @@ export const encode = ({ id, nonce, until }: ClaimBody): Uint8Array =>
 const decode = (bytes: Uint8Array): ClaimBody | undefined => {
   try {
     const [id, nonce, index] = MessagePack.decode(bytes) as ReadonlyArray<unknown>
-    const until = untils[Number(index)]
-    return typeof id === "string" && typeof nonce === "string" && until !== undefined
+    const until = typeof index === "number" ? untils[index] : undefined
+    return Subjects.isToken(id) && typeof nonce === "string" && until !== undefined
       ? { id, nonce, until }
       : undefined
   } catch {

@@ -85,7 +85,23 @@ const decodeOrNothing = (bytes: Uint8Array): unknown => {
   }
 }
 
-/** Takes what is told on a subject until it is told to stop. */
+/**
+ * Whether an answer may go there. Who asks says where, and with our permissions: never to what is
+ * stored or done by NATS itself.
+ */
+const mayAnswer = (reply: string | undefined): reply is string =>
+  reply !== undefined && reply !== "" && !/^(\$|pf\.)/.test(reply)
+
+/** What somebody's bytes make a listener throw must not reach the client, whose connection it ends. */
+const harmless = <A>(work: () => A): A | undefined => {
+  try {
+    return work()
+  } catch {
+    return undefined
+  }
+}
+
+/** Takes what is told on a subject until it is told to stop. A message that it throws for is left. */
 export const listen = (
   connection: NatsConnection,
   subject: string,
@@ -93,13 +109,16 @@ export const listen = (
 ): () => void => {
   const subscription = connection.subscribe(subject, {
     callback: (error, message) => {
-      if (error === null) take(decodeOrNothing(message.data))
+      if (error === null) harmless(() => take(decodeOrNothing(message.data)))
     },
   })
   return () => subscription.unsubscribe()
 }
 
-/** Answers questions on a subject until it is told to stop; `undefined` gives no answer. */
+/**
+ * Answers questions on a subject until it is told to stop; `undefined` gives no answer, as does a
+ * question that it throws for.
+ */
 export const answer = (
   connection: NatsConnection,
   subject: string,
@@ -107,9 +126,12 @@ export const answer = (
 ): () => void => {
   const subscription = connection.subscribe(subject, {
     callback: (error, message) => {
-      if (error !== null || message.reply === undefined || message.reply === "") return
-      const value = reply(decodeOrNothing(message.data))
-      if (value !== undefined) connection.publish(message.reply, MessagePack.encode(value))
+      const to = message.reply
+      if (error !== null || !mayAnswer(to)) return
+      harmless(() => {
+        const value = reply(decodeOrNothing(message.data))
+        if (value !== undefined) connection.publish(to, MessagePack.encode(value))
+      })
     },
   })
   return () => subscription.unsubscribe()

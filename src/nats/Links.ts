@@ -60,10 +60,8 @@ export const removeOne: (
 
 const linkIn = ({ data, sequence }: StoredMessage): ReadonlyArray<Link> => {
   try {
-    const [partition, group, id] = MessagePack.decode(data) as Array<unknown>
-    return typeof partition === "number" && typeof group === "string" && typeof id === "string"
-      ? [{ sequence, child: { partition, group, id } }]
-      : []
+    const child = Subjects.addressIn(MessagePack.decode(data))
+    return child === undefined ? [] : [{ sequence, child }]
   } catch {
     return []
   }

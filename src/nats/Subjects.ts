@@ -114,6 +114,25 @@ export interface Subjects {
 
 /** Anything else, such as a wildcard, would make filters and conditions mean something else. */
 const legalNames = /^[\w~-]{1,64}(\.[\w~-]{1,64}){3}$/
+const legalName = /^[\w~-]{1,64}$/
+
+/** Whether a value that was read may be one token of a subject: a queue, a group or an id. */
+export const isToken = (value: unknown): value is string =>
+  typeof value === "string" && legalName.test(value)
+
+/** Most partitions: an id names its own in one character of 32. */
+const maxPartitions = 32
+
+/** Reads `[partition, group, id]`; `undefined` for what is no address. */
+export const addressIn = (value: unknown): Address | undefined => {
+  if (!Array.isArray(value)) return undefined
+  const [partition, group, id] = value as Array<unknown>
+  const isPartition = Number.isInteger(partition) && Number(partition) >= 0 &&
+    Number(partition) < maxPartitions
+  return isPartition && isToken(group) && isToken(id)
+    ? { partition: Number(partition), group, id }
+    : undefined
+}
 
 /** Makes the subjects of a namespace. */
 export const make = (namespace: string): Subjects => {
