@@ -14,17 +14,19 @@ import { effect, eventually, freshNamespace, testServer } from "../harness.ts"
 
 const hour = 3_600_000
 
-/** A clock of this machine that can be wrong. */
-const wrongClock = (error: { millis: number }): Clock.Clock => {
+/** Clocks of this machine that can be wrong. */
+const wrongClock = (error: { millis: number; monotonic?: number }): Clock.Clock => {
   const right = Effect.runSync(Clock.Clock)
   const now = () => right.currentTimeMillisUnsafe() + error.millis
+  const monotonic = () =>
+    right.monotonicTimeNanosUnsafe() + BigInt(error.monotonic ?? 0) * 1_000_000n
   return {
     currentTimeMillisUnsafe: now,
     currentTimeMillis: Effect.sync(now),
     currentTimeNanosUnsafe: () => BigInt(now()) * 1_000_000n,
     currentTimeNanos: Effect.sync(() => BigInt(now()) * 1_000_000n),
-    monotonicTimeNanosUnsafe: () => right.monotonicTimeNanosUnsafe(),
-    monotonicTimeNanos: right.monotonicTimeNanos,
+    monotonicTimeNanosUnsafe: monotonic,
+    monotonicTimeNanos: Effect.sync(monotonic),
     sleep: (duration) => right.sleep(duration),
   }
 }
@@ -113,17 +115,50 @@ describe("ServerClock", () => {
   effect("measures again after a reconnect", () =>
     Effect.gen(function* () {
       const { connection, stream } = yield* setUp
-      const error = { millis: 0 }
+      const error = { millis: 0, monotonic: 0 }
       const clock = yield* Effect.provideService(
         ServerClock.make(connection, stream),
         Clock.Clock,
         wrongClock(error),
       )
+      // Both by the same, which nobody on this machine can see.
       error.millis = hour
+      error.monotonic = hour
       isNear(clock.now(), Date.now() + hour)
       yield* server.restartServer
       yield* eventually(Effect.sync(clock.now), (now) => Math.abs(now - Date.now()) < 50)
       isNear(clock.aheadMillis(), -hour)
+    }).pipe(Effect.provide(server.layer())))
+
+  effect(
+    "does not follow the clock of this machine when that is set",
+    () =>
+      Effect.gen(function* () {
+        const { connection, stream } = yield* setUp
+        const error = { millis: 0 }
+        const clock = yield* Effect.provideService(
+          ServerClock.make(connection, stream),
+          Clock.Clock,
+          wrongClock(error),
+        )
+        error.millis = hour
+        isNear(clock.now(), Date.now())
+        isNear(clock.aheadMillis(), -hour)
+      }).pipe(Effect.provide(server.layer())),
+  )
+
+  effect("measures again after the machine has slept", () =>
+    Effect.gen(function* () {
+      const { connection, stream } = yield* setUp
+      const error = { millis: 0, monotonic: 0 }
+      const clock = yield* Effect.provideService(
+        ServerClock.make(connection, stream),
+        Clock.Clock,
+        wrongClock(error),
+      )
+      error.monotonic = -hour
+      isNear(clock.now(), Date.now() - hour)
+      yield* eventually(Effect.sync(clock.now), (now) => Math.abs(now - Date.now()) < 50)
     }).pipe(Effect.provide(server.layer())))
 
   effect("measures again after ten minutes, not before", () =>

@@ -5,6 +5,7 @@
 import { appendFileSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
+import { trueNow } from "./programs/wrongClock.ts"
 
 /** `<when, in ms since 1970> <pid> <what> <id> <more>…`. */
 export interface Line {
@@ -14,8 +15,6 @@ export interface Line {
   readonly id: string
   readonly more: ReadonlyArray<string>
 }
-
-const trueNow = Date.now.bind(Date)
 
 /** Writes lines into the file of this process. */
 export const writer = (

@@ -59,7 +59,7 @@ const groupOf = (name: string): string =>
     ? "network"
     : name
 
-const entries = [{ id: "each-second", every: 1_000 }, { id: "each-700ms", every: 700 }]
+const entries = [{ id: "each-second", every: 1_000 }, { id: "each-1700ms", every: 1_700 }]
 
 /** Faults in an order that has each of them before any comes again. */
 const deck = (random: Random, names: ReadonlyArray<string>) => {
@@ -174,8 +174,8 @@ const sizesOf = (arena: Arena.Arena): ReadonlyArray<Size> =>
 export const run = async (options: Options, folder: string): Promise<Result> => {
   const { say } = options
   const arena = await Arena.open(options, folder)
+  const chronicle = await Chronicle.begin(arena.wire, arena.nodes)
   try {
-    await arena.run(Effect.suspend(() => Chronicle.begin(arena.wire, options.cluster ? 3 : 1)))
     const firsts = await declare(arena)
     await Promise.all(arena.servers.map((server) => server.start()))
     await Promise.all(arena.producers.map((producer) => producer.start()))
@@ -192,7 +192,7 @@ export const run = async (options: Options, folder: string): Promise<Result> => 
     }))
     await withdraw(arena, firsts)
     say("settling")
-    const verdict = await arena.run(Verdict.reach(arena))
+    const verdict = await arena.run(Verdict.reach(arena, chronicle))
     const sizes = sizesOf(arena)
     for (const server of arena.servers) {
       const end = await server.stop()
@@ -204,6 +204,7 @@ export const run = async (options: Options, folder: string): Promise<Result> => 
     const violations = [...verdict.violations, ...late]
     return { ...verdict, violations, faults, sizes, began, calm }
   } finally {
+    await Chronicle.end(chronicle)
     await arena.close()
   }
 }

@@ -69,7 +69,8 @@ const ranAgain = (
   const wrong: Array<string> = []
   let overlaps = 0
   for (const { at, pid } of began) {
-    const last = messages.findLast(({ heard }) => heard <= at)
+    // Of one millisecond nobody knows what came first.
+    const last = messages.findLast(({ heard }) => heard < at)
     if (last === undefined || !JobState.isFinal(Records.stateOf(last))) continue
     const late = at - last.heard
     const stood = stalls.some((stall) =>
@@ -129,7 +130,7 @@ const known = (id: string, kind: Known["kind"], members: number): Known => ({
 })
 
 /** Looks at everything. */
-export const reach = Effect.fnUntraced(function* (arena: Arena) {
+export const reach = Effect.fnUntraced(function* (arena: Arena, kept: Chronicle.Chronicle) {
   const { options, problems, wire } = arena
   const violations: Array<Violation> = []
   const wrong = (rule: string, id: string, text: string) => violations.push({ rule, id, text })
@@ -138,7 +139,7 @@ export const reach = Effect.fnUntraced(function* (arena: Arena) {
   const settled = performance.now() - began
   const lines = Ledger.read(arena.ledger)
   const all = yield* readAll(wire)
-  const chronicle = yield* Chronicle.read(wire, options.cluster ? 3 : 1)
+  const chronicle = Chronicle.tell(kept, wire)
   const there = Map.groupBy(all, ({ subject }) => subject.id)
 
   for (const text of problems) wrong("process", "", text)

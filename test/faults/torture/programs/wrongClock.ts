@@ -4,11 +4,13 @@
  */
 import process from "node:process"
 
+/** The machine's own clock, in ms since 1970. */
+export const trueNow: () => number = Date.now.bind(Date)
+
 const offset = Number(process.env["CLOCK_OFFSET"] ?? 0)
 
 if (offset !== 0) {
   const TrueDate = Date
-  const trueNow = Date.now.bind(Date)
   const turn = trueNow() + 5_000
   const now = () => trueNow() + (trueNow() < turn ? offset : -offset)
   globalThis.Date = new Proxy(TrueDate, {
