@@ -22,8 +22,8 @@ export interface Slot {
   readonly proxies: ReadonlyArray<Proxy.Proxy>
   readonly pid: () => number
   readonly signal: (signal: NodeJS.Signals) => void
-  /** SIGTERM, waits for the end, and gives how it ended. */
-  readonly stop: () => Promise<Processes.End>
+  /** SIGTERM, and waits for the end, which must be a good one. */
+  readonly stop: () => Promise<void>
   /** SIGKILL, and waits for the end. */
   readonly kill: () => Promise<void>
   /** Starts it where it doesn't run, and waits until it is ready. */
@@ -65,6 +65,9 @@ export interface Arena {
 const sleep = (millis: number) => new Promise<void>((done) => setTimeout(done, millis))
 const readyMillis = 60_000
 const stopMillis = graceMillis + 15_000
+
+/** What a handler ends its process with. */
+const handlerExit = 7
 
 const program = (name: string) => fileURLToPath(new URL(`./programs/${name}.ts`, import.meta.url))
 
@@ -122,7 +125,7 @@ const makeSlot = ({ counts, env, kind, name, problems, proxies, runtime }: Setup
   const watch = (mine: Processes.Running) => {
     mine.exited.then(async (end) => {
       if (doomed || mine !== running) return
-      if (end === 7) counts.handlerExits++
+      if (end === handlerExit) counts.handlerExits++
       else problems.push(`${name} ended by itself (${end}): ${mine.said()}`)
       await sleep(300)
       if (mine === running) await startOnce()
@@ -147,7 +150,11 @@ const makeSlot = ({ counts, env, kind, name, problems, proxies, runtime }: Setup
     proxies,
     pid: () => running?.pid ?? -1,
     signal: (signal) => running?.signal(signal),
-    stop: () => end("SIGTERM"),
+    stop: async () => {
+      const how = await end("SIGTERM")
+      if (how === handlerExit) counts.handlerExits++
+      else if (how !== 0) problems.push(`${name} ended with ${how} after SIGTERM`)
+    },
     kill: async () => void await end("SIGKILL"),
     start: startOnce,
     first: undefined,
