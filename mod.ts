@@ -16,6 +16,7 @@ export {
   type DurabilityServer,
   type SyncInterval,
 } from "./src/nats/Durability.ts"
+export * as Encryption from "./src/core/Encryption.ts"
 export * as Errors from "./src/core/errors.ts"
 export * as Flow from "./src/client/Flow.ts"
 export * as Isolated from "./actors/Isolated.ts"

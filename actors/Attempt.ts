@@ -7,8 +7,10 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { CurrentJob } from "../src/client/CurrentJob.ts"
 import type { Definition } from "../src/client/Definition.ts"
+import * as Unlock from "../src/client/Unlock.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import { describe, type Ending } from "../src/core/Attempt.ts"
+import type { Keyring } from "../src/core/Encryption.ts"
 import { inputOf } from "../src/core/Envelope.ts"
 import { maxMessageLength, payloadLimit } from "../src/core/Limits.ts"
 import { Discard, Snooze, Veto } from "../src/core/Signal.ts"
@@ -168,9 +170,28 @@ export const attempt = (
   handler: ReadyHandler,
   limit: Limit | undefined,
   maxPayload: number,
+  keyring: Keyring | undefined,
 ): Effect.Effect<Ended> => {
-  const { options: { version = 1 } } = delivery.envelope
-  const payload = inputOf(delivery.envelope)
+  const unlocking = delivery.unlocked === undefined
+    ? Unlock.unlockInput(keyring, delivery.envelope)
+    : undefined
+  if (unlocking !== undefined) {
+    return Effect.matchEffect(unlocking, {
+      onFailure: ({ reason }) =>
+        Effect.succeed<Ended>({
+          ending: "crashed",
+          message: `what it was given can't be decrypted: ${reason}`,
+          hopeless: true,
+        }),
+      onSuccess: (unlocked) => {
+        delivery.unlocked = unlocked
+        return attempt(delivery, handler, limit, maxPayload, keyring)
+      },
+    })
+  }
+  const envelope = delivery.unlocked ?? delivery.envelope
+  const { options: { version = 1 } } = envelope
+  const payload = inputOf(envelope)
   if (payload === undefined) {
     return Effect.succeed({
       ending: "crashed",
@@ -195,6 +216,25 @@ export const attempt = (
     Effect.timeoutOption(body, limit.millis),
     Option.getOrElse(() => timedOut(limit)),
   )
+}
+
+const said: ReadonlySet<Ending> = new Set(["failed", "crashed", "discarded", "vetoed"])
+
+/** How an attempt ended, with what its handler has said and given encrypted. */
+export const sealed = (
+  ended: Ended,
+  keyring: Keyring,
+  about: { readonly name: string; readonly id: string },
+): Effect.Effect<Ended> => {
+  if (ended.result !== undefined) {
+    return Effect.map(
+      keyring.seal(ended.result, { kind: "result", ...about }),
+      (result) => ({ ...ended, result }),
+    )
+  }
+  return said.has(ended.ending)
+    ? Effect.map(Unlock.sealWhy(keyring, about, ended), (why) => ({ ...ended, ...why }))
+    : Effect.succeed(ended)
 }
 
 /** Services that each attempt gets beside its handler's: the current job, and a scope of its own. */

@@ -24,6 +24,10 @@ export class Delivery {
   readonly subject: JobSubject
   /** Its bytes, decoded; a stand-in that keeps them where they can't be. */
   readonly envelope: Envelope.Envelope
+  /** The same with what the handler is given decrypted, once it was and where it had to be. */
+  unlocked: Envelope.Envelope | undefined
+  /** Id of a key that is missing here to run it; `null` for none, `undefined` before that is known. */
+  missingKey: string | null | undefined
   /** Why they can't be decoded. */
   readonly unreadable: Envelope.Unreadable | undefined
   /** Rank of its lane among those of the pool; lower is more urgent. */

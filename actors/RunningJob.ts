@@ -2,7 +2,7 @@
 import type { CurrentJob } from "../src/client/CurrentJob.ts"
 import { originOf } from "../src/client/JobRecord.ts"
 import type { Definition } from "../src/client/Definition.ts"
-import { inputOf } from "../src/core/Envelope.ts"
+import { type Envelope, inputOf } from "../src/core/Envelope.ts"
 import type { ProgressInput } from "../src/core/Journal.ts"
 import { fromLane, type Priority } from "../src/core/Priority.ts"
 import type { Wire } from "../src/nats/Wire.ts"
@@ -46,8 +46,12 @@ export class RunningJob implements CurrentJob {
     this.#wire = wire
   }
 
+  get #envelope(): Envelope {
+    return this.#delivery.unlocked ?? this.#delivery.envelope
+  }
+
   get parents(): CurrentJob["parents"] {
-    return this.#delivery.envelope.progress.waits?.parents ?? []
+    return this.#envelope.progress.waits?.parents ?? []
   }
 
   get recurring(): CurrentJob["recurring"] {
@@ -56,7 +60,7 @@ export class RunningJob implements CurrentJob {
 
   /** Its payload as it lies in its message, with the version that it has. */
   get input(): { readonly payload: Uint8Array | undefined; readonly version: number } {
-    const { envelope } = this.#delivery
+    const envelope = this.#envelope
     return { payload: inputOf(envelope), version: envelope.options.version ?? 1 }
   }
 

@@ -19,6 +19,7 @@ import type { Delivery } from "./Delivery.ts"
 import type * as ChildSpec from "./kit/ChildSpec.ts"
 import type { Pool, ReadyHandler } from "./Pool.ts"
 import * as Transition from "../src/client/Transition.ts"
+import * as Unlock from "../src/client/Unlock.ts"
 
 const stepAgain = Schedule.spaced("500 millis")
 
@@ -35,7 +36,7 @@ const isStep = ({ envelope: { name, progress }, subject }: Delivery): boolean =>
 export const start = (pool: Pool): ChildSpec.Start =>
   Effect.gen(function* () {
     const { emit, engine, handlers, isolation, server, slots, wire } = pool.options
-    const { clock, nats, subjects } = wire
+    const { clock, encryption, nats, subjects } = wire
     const bounced = Bounces.make()
     let dispatching = false
 
@@ -85,6 +86,11 @@ export const start = (pool: Pool): ChildSpec.Start =>
       }
       const handler = handlers.get(envelope.name)
       if (handler === undefined) return unknown()
+      // A server with the key can.
+      if (delivery.missingKey === undefined) {
+        delivery.missingKey = Unlock.missingKey(encryption, envelope) ?? null
+      }
+      if (delivery.missingKey !== null) return unknown()
       // A newer server can read it.
       if ((envelope.options.version ?? 1) > handler.definition.version) return unknown()
       if (lost >= maxLostLeases) {
@@ -204,9 +210,16 @@ export const start = (pool: Pool): ChildSpec.Start =>
         delivery.started,
       )
       const { maxPayload } = nats.server()
+      const { name } = envelope
+      const { id } = subject
+      const attempt = Effect.suspend(() =>
+        Attempt.attempt(delivery, handler, limit, maxPayload, encryption)
+      )
       const fiber = Effect.runForkWith(context)(
         Effect.onExit(
-          Effect.suspend(() => Attempt.attempt(delivery, handler, limit, maxPayload)),
+          encryption === undefined || !Unlock.isSealed(name)
+            ? attempt
+            : Effect.flatMap(attempt, (ended) => Attempt.sealed(ended, encryption, { name, id })),
           (exit) => Scope.closeUnsafe(scope, exit) ?? Effect.void,
         ),
       )

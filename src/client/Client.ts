@@ -51,6 +51,7 @@ import { type Answer, type Expected, expectedKeys, type Operation } from "./Oper
 import * as Prepare from "./Prepare.ts"
 import { findRunning } from "./Running.ts"
 import * as Store from "./Store.ts"
+import { unlock } from "./Unlock.ts"
 import * as Writer from "./Writer.ts"
 
 export type * from "./Inspect.ts"
@@ -245,7 +246,8 @@ const withinOf = (
 
 const make = Effect.gen(function* () {
   const wire = yield* Wire.Wire
-  const { subjects } = wire
+  const { encryption, subjects } = wire
+  const unlocked = (message: Records.JobMessage) => unlock(encryption, message)
   const writer = Writer.make(wire, yield* Writer.Patience)
   const awaiting = yield* Awaiting.make(wire)
   const interception = yield* Interception.Interception
@@ -313,7 +315,7 @@ const make = Effect.gen(function* () {
       return yield* new JobRecord.UnreadableRecord({ id, field: "message", reason })
     }
     if (Records.isHidden(message)) return yield* new JobRecord.JobNotFound({ id })
-    const record = yield* JobRecord.fromMessage(message, decoders)
+    const record = yield* JobRecord.fromMessage(yield* unlocked(message), decoders)
     if (record.state !== "enqueued") return record
     const running = yield* findRunning(wire, id)
     return running === undefined ? record : { ...record, state: "processing" as const, running }
@@ -343,7 +345,8 @@ const make = Effect.gen(function* () {
           (before) => store(definition, payload, jobOptions, undefined, { before }),
           within,
         ),
-        (message) => JobOutcome.fromMessage(message, decoders),
+        (message) =>
+          Effect.flatMap(unlocked(message), (it) => JobOutcome.fromMessage(it, decoders)),
       )
     })
 
@@ -377,12 +380,17 @@ const make = Effect.gen(function* () {
     awaitRecord: (id, options) =>
       Effect.flatMap(
         ended(id, options),
-        (message) => JobRecord.fromMessage(message, JobRecord.plainDecoders),
+        (message) =>
+          Effect.flatMap(
+            unlocked(message),
+            (it) => JobRecord.fromMessage(it, JobRecord.plainDecoders),
+          ),
       ),
     awaitWith: (id, decoders, options) =>
       Effect.flatMap(
         ended(id, options),
-        (message) => JobOutcome.fromMessage(message, decoders),
+        (message) =>
+          Effect.flatMap(unlocked(message), (it) => JobOutcome.fromMessage(it, decoders)),
       ),
     execute,
   })

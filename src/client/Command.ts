@@ -37,6 +37,9 @@ export const finishName = "_finish"
 /** Lets jobs wait again for a parent that was requeued. */
 export const reviveName = "_revive"
 
+/** Makes one job of each element of the list that the job before it has given. */
+export const fanName = "_fan"
+
 const nextId = JobId.makeGenerator()
 
 /**

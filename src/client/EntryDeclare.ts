@@ -170,6 +170,8 @@ export const make = (
       prepare(definition, payload, { deadline, priority, queue, retry, timeout, ttl }, {
         partition: EntryId.partition,
         field: `${at}payload`,
+        // An entry that is declared as it was is left as it is.
+        stable: true,
         what: "a recurring entry",
       }),
       "InvalidOptions",

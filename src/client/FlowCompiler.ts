@@ -20,6 +20,7 @@ import * as JobOutcome from "./JobOutcome.ts"
 import * as JobRecord from "./JobRecord.ts"
 import { parentResult, parentResults } from "./Prepare.ts"
 import type * as Prepare from "./Prepare.ts"
+import { unlock } from "./Unlock.ts"
 import type { Timing } from "./Writer.ts"
 
 /** A workflow that was stored. */
@@ -224,13 +225,14 @@ export const make = (
       )
       return { batch, result, each }
     }),
-    outcome: Effect.fnUntraced(function* (plan, result) {
+    outcome: Effect.fnUntraced(function* (plan, locked) {
+      const result = yield* unlock(wire.encryption, locked)
       const { id, state } = result.subject
       if (state === "succeeded") {
         return yield* JobOutcome.fromMessage(result, { ...untyped, success: success(plan) })
       }
       const found = state === "failed" ? undefined : yield* FlowCause.find(wire, id)
-      const cause = found ?? result
+      const cause = found === undefined ? result : yield* unlock(wire.encryption, found)
       const definition = definitions(plan).get(cause.envelope.name)
       return yield* JobOutcome.fromMessage(cause, definition ?? untyped)
     }),

@@ -5,10 +5,12 @@
 import * as Effect from "effect/Effect"
 import { type AnySchema, schemaOf } from "../core/Codec.ts"
 import * as DerivedId from "../core/DerivedId.ts"
+import { openParts } from "../core/Encryption.ts"
 import * as Envelope from "../core/Envelope.ts"
 import * as JobId from "../core/JobId.ts"
 import { maxElements, payloadLimit } from "../core/Limits.ts"
 import * as MessagePack from "../core/MessagePack.ts"
+import { partsIn } from "../core/Sealed.ts"
 import { Discard } from "../core/Signal.ts"
 import type { Parent } from "../core/Waits.ts"
 import { failureOf } from "../nats/Conditional.ts"
@@ -22,8 +24,7 @@ import { CurrentJob } from "./CurrentJob.ts"
 import type { Engine } from "./Engine.ts"
 import { arrange, type Layout } from "./FlowPlan.ts"
 
-/** Makes one job of each element of the list that the job before it has given. */
-export const fanName = "_fan"
+export { fanName } from "./Command.ts"
 
 /** Puts the results of these jobs together in a list. */
 export const gatherName = "_gather"
@@ -157,7 +158,15 @@ export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
     if (!isFan(payload)) return yield* refuse(noStep)
     const { batch, group, job, lane, queue } = payload
     const { id, parents: [parent] } = yield* CurrentJob
-    const list = yield* resultOf(parent)
+    const given = parent?.outcome?.result
+    const { encryption } = wire
+    const isLocked = given !== undefined && partsIn(given).length > 0
+    const list = yield* (isLocked
+      ? Effect.flatMap(
+        Effect.catchTag(openParts(encryption, given), "Locked", ({ reason }) => refuse(reason)),
+        (bytes) => Effect.sync(() => MessagePack.decode(bytes)),
+      )
+      : resultOf(parent))
     if (!Array.isArray(list)) return yield* refuse(`job ${parent?.id} has given no list`)
     if (list.length > maxElements) {
       return yield* refuse(
@@ -166,9 +175,16 @@ export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
       )
     }
     const partition = JobId.partitionOf(id)
-    const publicationOf = (element: unknown, index: number): Publication => {
+    const target = Envelope.decode(job)
+    const name = Envelope.isEnvelope(target) ? target.name : ""
+    const bytesOf = (element: unknown): Effect.Effect<Uint8Array> => {
+      const bytes = MessagePack.encode(element)
+      return isLocked && encryption !== undefined
+        ? encryption.seal(bytes, { kind: "element", name })
+        : Effect.succeed(bytes)
+    }
+    const publicationOf = (result: Uint8Array, index: number): Publication => {
       const address = { partition, group: batch, id: DerivedId.derive(id, index) }
-      const result = MessagePack.encode(element)
       const outcome = { state: "succeeded", result } as const
       return {
         subject: subjects.live("ready", queue, lane, address),
@@ -189,8 +205,8 @@ export const fan = (wire: Wire, engine: Engine, patience: number): Step =>
       }
     }
     for (let at = 0; at < list.length; at += storedAtOnce) {
-      const some = list.slice(at, at + storedAtOnce)
-      yield* publishAll(wire, some.map((element, n) => publicationOf(element, at + n)))
+      const some = yield* Effect.forEach(list.slice(at, at + storedAtOnce), bytesOf)
+      yield* publishAll(wire, some.map((result, n) => publicationOf(result, at + n)))
     }
     // Beside the elements, this job itself.
     const total = list.length + 1

@@ -12,6 +12,7 @@ import * as Subjects from "../nats/Subjects.ts"
 import type { Wire } from "../nats/Wire.ts"
 import * as Servers from "./InspectServers.ts"
 import * as JobRecord from "./JobRecord.ts"
+import { unlock } from "./Unlock.ts"
 
 /** Which jobs to list. */
 export interface ListOptions {
@@ -132,12 +133,17 @@ const running = (wire: Wire): Effect.Effect<ReadonlyArray<Servers.Located>, Nats
 
 /** The record without schemas; `undefined` for one that can't be read even so. */
 const recordOf = (
+  { encryption }: Wire,
   message: Records.JobMessage,
 ): Effect.Effect<JobRecord.JobRecord | undefined> =>
-  Effect.catchTag(
-    JobRecord.fromMessage(message, JobRecord.plainDecoders),
-    "UnreadableRecord",
-    () => Effect.succeed(undefined),
+  Effect.flatMap(
+    unlock(encryption, message),
+    (it) =>
+      Effect.catchTag(
+        JobRecord.fromMessage(it, JobRecord.plainDecoders),
+        "UnreadableRecord",
+        () => Effect.succeed(undefined),
+      ),
   )
 
 /** Jobs that are looked up at once. */
@@ -189,7 +195,7 @@ const processing = Effect.fnUntraced(function* (
     const message = Records.current(messages.get(Lists.keyOf(job)) ?? [])
     // It has ended since the server spoke.
     if (message === undefined || message.subject.state !== "ready") continue
-    const record = yield* recordOf(message)
+    const record = yield* recordOf(wire, message)
     if (record === undefined) continue
     jobs.push({ ...record, state: "processing", running: { number, server, started } })
   }
@@ -213,7 +219,7 @@ const resting = Effect.fnUntraced(function* (
         !isHidden(options, subject.queue, envelope.name) && !Records.isHidden(message)
     },
   })
-  const jobs = yield* Effect.forEach(messages, recordOf)
+  const jobs = yield* Effect.forEach(messages, (message) => recordOf(wire, message))
   return { jobs: jobs.filter((job) => job !== undefined), next }
 })
 

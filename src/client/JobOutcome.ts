@@ -10,6 +10,7 @@ import type { JobId } from "../core/JobId.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import type { JobMessage } from "../nats/Records.ts"
 import * as JobRecord from "./JobRecord.ts"
+import { whyNot } from "./Unlock.ts"
 
 /**
  * The job has failed, and not with a typed error of its handler in its last attempt: it crashed, took
@@ -82,11 +83,11 @@ export const fromMessage = <A, E>(
   const { envelope: { outcome, progress }, subject: { id, state } } = message
   const reason = outcome?.reason ?? unrecorded
   if (state === "succeeded") {
-    return Effect.mapError(
-      decoders.success.decode(outcome?.result ?? nothing),
-      ({ path, reason }: Mismatch) =>
-        new JobRecord.UnreadableRecord({ id, field: `result${path}`, reason }),
-    )
+    const bytes = outcome?.result ?? nothing
+    return Effect.mapError(decoders.success.decode(bytes), (mismatch: Mismatch) => {
+      const { path, reason } = whyNot(bytes, mismatch)
+      return new JobRecord.UnreadableRecord({ id, field: `result${path}`, reason })
+    })
   }
   if (state === "cancelled") return Effect.fail(new JobCancelled({ id, reason }))
   const failed = Effect.flatMap(

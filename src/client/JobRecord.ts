@@ -9,12 +9,15 @@ import type { Codec, Mismatch } from "../core/Codec.ts"
 import type { Ending } from "../core/Attempt.ts"
 import type { JobId } from "../core/JobId.ts"
 import type * as JobState from "../core/JobState.ts"
+import { Encrypted } from "../core/Encryption.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
 import { type JobMessage, stateOf } from "../nats/Records.ts"
 import { noGroup } from "../nats/Subjects.ts"
 import { inputOf, type Options, placeOf } from "../core/Envelope.ts"
 import { deadlineOf } from "../core/Expiry.ts"
+import * as Sealed from "../core/Sealed.ts"
+import { whyNot } from "./Unlock.ts"
 import type { PayloadCodec } from "./Versions.ts"
 
 /** One attempt of a job. */
@@ -145,7 +148,7 @@ export class UnreadableRecord extends Data.Error<{
   override readonly name = "UnreadableRecord"
   /** One sentence a person can act on. */
   override get message(): string {
-    return `job ${this.id}: ${this.field} does not match the schema it is read with: ` +
+    return `job ${this.id}: ${this.field} can't be read with its schema: ` +
       `${this.reason}. Client.get reads it without schemas.`
   }
 }
@@ -160,14 +163,18 @@ export interface Decoders<P, A, E> {
 const plain: Pick<Codec<unknown>, "decode"> = {
   decode: (bytes) => {
     try {
-      return Effect.succeed(MessagePack.decode(bytes))
+      const value = MessagePack.decode(bytes)
+      return Effect.succeed(Sealed.replaced(value, ({ keyId }) => new Encrypted(keyId)))
     } catch {
       return Effect.succeed(bytes)
     }
   },
 }
 
-/** Decoders that need no schema: MessagePack's plain values, and bytes for what isn't that. */
+/**
+ * Decoders that need no schema: MessagePack's plain values, bytes for what isn't that, and
+ * `Encrypted` for what is still encrypted.
+ */
 export const plainDecoders: Decoders<unknown, unknown, unknown> = {
   payload: plain,
   success: plain,
@@ -191,8 +198,10 @@ export const fromMessage: <P, A, E>(
     ): Effect.Effect<B, UnreadableRecord> =>
       Effect.mapError(
         codec.decode(bytes),
-        ({ path, reason }: Mismatch) =>
-          new UnreadableRecord({ id: subject.id, field: field + path, reason }),
+        (mismatch: Mismatch) => {
+          const { path, reason } = whyNot(bytes, mismatch)
+          return new UnreadableRecord({ id: subject.id, field: field + path, reason })
+        },
       )
     // No payload takes no bytes: this is a record that would not have fitted with its input.
     if (envelope.payload.length === 0 && decoders !== plainDecoders) {

@@ -36,6 +36,8 @@ export interface Place {
   readonly field: string
   /** Whose retention its record has, if not its definition's. */
   readonly retention?: string | undefined
+  /** Whether the same payload is to give the same bytes. */
+  readonly stable?: boolean | undefined
   /** What is stored, for the error that says what can't be unique. */
   readonly what: string
 }
@@ -61,7 +63,7 @@ export const make = (
     payload: unknown,
     options: JobOptions & Timing,
     context: Interception.JobContext | undefined,
-    { field, partition, retention }: Place,
+    { field, partition, retention, stable }: Place,
   ): Effect.fn.Return<Prepared, EnqueueError> {
     const input = inputs.get(payload)
     const more = input === undefined && retention === undefined ? undefined : { input, retention }
@@ -71,7 +73,7 @@ export const make = (
     if (due instanceof InvalidOptions) return yield* due
     if (!writer.knowsQueue(to.queue)) yield* writer.ensureQueue(to.queue)
     const message = input === undefined
-      ? yield* writer.encode(definition, to.template, payload, field)
+      ? yield* writer.encode(definition, to.template, payload, field, undefined, stable)
       : Envelope.fresh(to.template, wire.clock.now(), MessagePack.encode(null))
     return { id: writer.newIdIn(partition), to, message, due }
   })

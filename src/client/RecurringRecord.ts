@@ -1,5 +1,6 @@
 /** A recurring entry as it can be read at any time: what it is, and where it stands. */
 import * as Data from "effect/Data"
+import { Encrypted } from "../core/Encryption.ts"
 import * as Entry from "../core/Entry.ts"
 import * as EntryTick from "../core/EntryTick.ts"
 import type { InvalidOptions } from "../core/errors.ts"
@@ -7,6 +8,7 @@ import type { JobId } from "../core/JobId.ts"
 import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
 import type { Recurrence } from "../core/Recurrence.ts"
+import { replaced } from "../core/Sealed.ts"
 
 /**
  * `active`: it runs when its time comes. `paused`: somebody paused it. `finished`: there is no next
@@ -115,7 +117,7 @@ const scheduleOf = (recurrence: Recurrence): RecurringRecord["schedule"] => {
 
 const plainPayload = (bytes: Uint8Array): unknown => {
   try {
-    return MessagePack.decode(bytes)
+    return replaced(MessagePack.decode(bytes), ({ keyId }) => new Encrypted(keyId))
   } catch {
     return bytes
   }

@@ -19,6 +19,7 @@ import type { Wire } from "../nats/Wire.ts"
 import type { Definition, Route } from "./Definition.ts"
 import type { JobExists } from "./Existing.ts"
 import type { EnqueueVetoed, MiddlewareFailed } from "./MiddlewareErrors.ts"
+import { isSealed } from "./Unlock.ts"
 
 /** How long a caller waits for NATS before storing a job fails as `Unavailable`, in milliseconds. */
 export const Patience: Context.Reference<number> = Context.Reference<number>(
@@ -61,6 +62,8 @@ export interface Writer {
     payload: unknown,
     field: string,
     since?: number | undefined,
+    /** Whether the same payload is to give the same bytes, encrypted or not. */
+    stable?: boolean | undefined,
   ) => Effect.Effect<Uint8Array, InvalidPayload | PayloadTooLarge>
   /** The message to publish; `due` in ms since 1970 by the server's clock, `undefined` for now. */
   readonly publication: (
@@ -113,7 +116,7 @@ const rememberedQueues = 10_000
 
 /** Makes the writer of a namespace. */
 export const make = (wire: Wire, patience: number): Writer => {
-  const { clock, nats, subjects } = wire
+  const { clock, encryption, nats, subjects } = wire
   const nextId = JobId.makeGenerator()
   const partitions = Array.from({ length: wire.partitions }, (_, partition) => partition)
   let turn = 0
@@ -125,27 +128,34 @@ export const make = (wire: Wire, patience: number): Writer => {
     patience,
     newId: () => nextId(turn = (turn + 1) % wire.partitions),
     newIdIn: nextId,
-    encode: (definition, template, payload, field, since) =>
-      Effect.flatMapEager(
+    encode: (definition, template, payload, field, since, stable) => {
+      const { name, payload: codec } = definition
+      // Decided by its size as it is, since that is what its author can change.
+      const sealed = encryption === undefined || !isSealed(name) ? undefined : encryption
+      const made = (bytes: Uint8Array) => {
+        const created = clock.now()
+        return since === undefined
+          ? Envelope.fresh(template, created, bytes)
+          : Envelope.freshWith(template, created, bytes, { ...Envelope.untouched, since })
+      }
+      return Effect.flatMapEager(
         Effect.mapErrorEager(
-          definition.payload.encodeShared(payload),
+          sealed === undefined ? codec.encodeShared(payload) : codec.encode(payload),
           ({ path, reason }: Mismatch) =>
             new InvalidPayload({ job: definition.name, field: field + path, reason }),
         ),
-        (bytes) => {
+        (bytes): Effect.Effect<Uint8Array, PayloadTooLarge> => {
           const limit = payloadLimit(nats.server().maxPayload)
           const size = bytes.length
           if (size > limit) {
             return Exit.fail(new PayloadTooLarge({ job: definition.name, field, size, limit }))
           }
-          const created = clock.now()
-          return Exit.succeed(
-            since === undefined
-              ? Envelope.fresh(template, created, bytes)
-              : Envelope.freshWith(template, created, bytes, { ...Envelope.untouched, since }),
-          )
+          return sealed === undefined
+            ? Exit.succeed(made(bytes))
+            : Effect.map(sealed.seal(bytes, { kind: "payload", name }, stable), made)
         },
-      ),
+      )
+    },
     publication: (id, { lane, queue }, payload, due) => {
       const partition = wire.partitions === 1 ? 0 : JobId.partitionIn(id, wire.partitions)
       const job = { partition, group: Subjects.noGroup, id }

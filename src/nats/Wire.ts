@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { Encryption, type Keyring } from "../core/Encryption.ts"
 import { InvalidOptions } from "../core/errors.ts"
 import * as Durability from "./Durability.ts"
 import * as DurabilityFacts from "./DurabilityFacts.ts"
@@ -73,6 +74,8 @@ export interface Wire {
   readonly reader: Reader
   /** The server's clock: all delays count from it, whatever this machine's clock says (W14). */
   readonly clock: ServerClock.ServerClock
+  /** The keys with which what jobs are given and what they give is encrypted; mostly there are none. */
+  readonly encryption: Keyring | undefined
   /** What the servers do now for what they have acknowledged; asks them. */
   readonly durability: Effect.Effect<Durability.Durability, NatsError>
   /** Why that isn't what was asked for; nothing when it is. */
@@ -150,6 +153,7 @@ const make = Effect.gen(function* () {
     subjects: Subjects.make(namespace),
     partitions,
     replicated: replicas > 1,
+    encryption: yield* Encryption,
     publisher,
     reader,
     clock,
