@@ -66,6 +66,7 @@ describe("an enqueued job", () => {
         payload: { to: "ada", copies: undefined },
         ...{ version: 1, deadline: undefined },
         ...{ due: undefined, ended: undefined, result: undefined, reason: undefined },
+        recurring: undefined,
         ...{ attempts: [], attemptCount: 0, snoozes: 0, lost: 0 },
         ...{ parents: [], batch: undefined },
       })
