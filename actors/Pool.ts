@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type { RegisteredHandler } from "../src/client/Handler.ts"
 import type { Definition } from "../src/client/Definition.ts"
 import { type Delivered, type PullEnd, Puller } from "../src/nats/Puller.ts"
-import { maxPartitions } from "../src/nats/TopologyPlan.ts"
+import { defaultAckWaitMillis, maxPartitions } from "../src/nats/TopologyPlan.ts"
 import type { Wire } from "../src/nats/Wire.ts"
 import type { Engine } from "../src/client/Engine.ts"
 import type { Delivery } from "./Delivery.ts"
@@ -37,6 +37,8 @@ export interface PoolOptions {
   readonly slots: number
   /** How long running attempts may go on after a stop, in ms. */
   readonly graceMillis: number
+  /** The ack wait in ms that leases are kept by until the fetcher has seen its consumers. */
+  readonly ackWaitMillis?: number | undefined
   /** Id of the server. */
   readonly server: string
   readonly wire: Wire
@@ -106,10 +108,11 @@ export class Pool {
   /** Until then, on the monotonic clock, NATS may deliver jobs that others run. */
   suspectUntil = 0
   /** Milliseconds after which NATS gives a silent job to somebody else. */
-  ackWaitMillis = 30_000
+  ackWaitMillis: number
 
   constructor(options: PoolOptions) {
     this.options = options
+    this.ackWaitMillis = options.ackWaitMillis ?? defaultAckWaitMillis
     this.puller = new Puller(options.wire.nats.connection, {
       message: (message) => {
         this.arrived.push(message)

@@ -241,6 +241,7 @@ const make = Effect.fnUntraced(function* (options: ServerOptions) {
         {
           ...pool,
           graceMillis: resolved.graceMillis,
+          ackWaitMillis,
           server: id,
           wire,
           engine,
