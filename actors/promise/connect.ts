@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as ClientService from "../../src/client/Client.ts"
 import * as Middleware from "../../src/client/Middleware.ts"
+import * as Encryption from "../../src/core/Encryption.ts"
 import { InvalidOptions } from "../../src/core/errors.ts"
 import { show } from "../../src/core/Names.ts"
 import type { EmbeddedOptions } from "../../src/nats/EmbeddedOptions.ts"
@@ -19,6 +20,14 @@ import { type ServeOptions, type Server, start } from "./Server.ts"
 export interface CommonOptions extends CallOptions {
   /** Middleware around all jobs of the client and its servers, outermost first; default none. */
   readonly middleware?: ReadonlyArray<Middleware.Middleware> | undefined
+  /**
+   * Keys with which what jobs are given and what they give is encrypted, or a function that gets them;
+   * default none.
+   */
+  readonly encryption?:
+    | Encryption.EncryptionOptions
+    | (() => Promise<Encryption.EncryptionOptions>)
+    | undefined
   /** How the streams of the namespace are made when they don't exist yet. */
   readonly streams?: Wire.StreamOptions | undefined
 }
@@ -58,7 +67,7 @@ type Live = Layer.Layer<
 >
 
 const liveOf = (options: ConnectOptions): Live => {
-  const { embedded, middleware = [], signal: _, streams = {}, ...rest } = options as
+  const { embedded, encryption, middleware = [], signal: _, streams = {}, ...rest } = options as
     & CommonOptions
     & NatsOptions
     & { readonly embedded?: true | EmbeddedOptions }
@@ -78,6 +87,11 @@ const liveOf = (options: ConnectOptions): Live => {
     Layer.provideMerge(nats),
     Layer.provideMerge(Middleware.layer(middleware)),
     Layer.provideMerge(Layer.succeed(Wire.StreamSettings, streams)),
+    Layer.provideMerge(
+      encryption === undefined ? Layer.succeed(Encryption.Encryption, undefined) : Encryption.layer(
+        typeof encryption === "function" ? Effect.promise(encryption) : encryption,
+      ),
+    ),
   )
 }
 

@@ -55,6 +55,7 @@ export type {
 } from "./StandardSchema.ts"
 
 export type { AttemptRecord, JobRecord, RunningAttempt } from "../../src/client/JobRecord.ts"
+export { Encrypted, type EncryptionOptions, type Key } from "../../src/core/Encryption.ts"
 export type { Event } from "../Event.ts"
 export type { Health, HealthCode, HealthReason } from "../Health.ts"
 export type {

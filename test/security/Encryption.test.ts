@@ -4,9 +4,20 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import { describe } from "node:test"
-import { Encryption, Errors, Flow, Job, JobOutcome, JobRecord, Recurring } from "../../mod.ts"
+import { connect, Encrypted, job } from "../../actors/promise/mod.ts"
+import {
+  Encryption,
+  Errors,
+  Flow,
+  Isolated,
+  Job,
+  JobOutcome,
+  JobRecord,
+  Recurring,
+} from "../../mod.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import { is, produce, publishRaw, serve, Subjects, subjectsIn } from "../actors/harness.ts"
+import { InThread } from "../actors/programs/isolatedJobs.ts"
 import { effect, freshNamespace, testServer } from "../harness.ts"
 import type { Nats } from "../../src/nats/Nats.ts"
 import { newestAtLeader } from "../../src/nats/Reader.ts"
@@ -235,6 +246,44 @@ describe("encryption", () => {
         assert.match((yield* record("changed")).reason ?? "", /can't be decrypted/)
       }),
   )
+
+  effect("reaches handlers in threads, and gives what they give", () =>
+    Effect.gen(function* () {
+      const worker = new URL("../actors/programs/isolatedWorker.ts", import.meta.url)
+      const isolated = Layer.orDie(Isolated.layer(InThread, worker, { workers: 1 }))
+      const nats = Layer.mergeAll(server.layer(), withOne as Layer.Layer<never>)
+      const { client, provide, record } = yield* serve(nats, isolated)
+      for (const deed of ["well", "fail"]) {
+        const id = yield* provide(InThread.enqueue(deed))
+        assert.equal((yield* record(id)).payload, deed)
+        const { attempts: [attempt], result } = yield* client.get(id)
+        assert(deed === "well" ? typeof result === "string" : attempt?.error !== undefined)
+      }
+    }))
+
+  effect("is there for code with promises", () =>
+    Effect.promise(async () => {
+      const Keep = job("keep")
+      const at = { servers: await server.url(), authentication: server.credentials }
+      const namespace = freshNamespace()
+      const options = { current: "one", keys: { one: keys.one } }
+      const portfire = await connect({
+        ...at,
+        namespace,
+        encryption: () => Promise.resolve(options),
+      })
+      const stranger = await connect({ ...at, namespace })
+      try {
+        const id = await portfire.enqueue(Keep)
+        await portfire.serve({ queues: { default: 1 }, handlers: [Keep.handler(() => {})] })
+        await portfire.await(Keep, id)
+        assert.deepEqual((await stranger.get(id)).payload, new Encrypted("one"))
+        assert.equal((await portfire.get(id)).payload, null)
+      } finally {
+        await stranger.close()
+        await portfire.close()
+      }
+    }))
 
   effect(
     "takes keys in every form, and doesn't tell those that are none",
