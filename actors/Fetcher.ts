@@ -20,6 +20,7 @@ import * as FiberSet from "effect/FiberSet"
 import { clearImmediate, setImmediate } from "node:timers"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { show } from "../src/core/Names.ts"
 import { lanes as lanesOfQueue } from "../src/core/Priority.ts"
 import { type PullEnd, silentAfterMillis } from "../src/nats/Puller.ts"
 import { Delivery } from "./Delivery.ts"
@@ -216,7 +217,7 @@ const life: (
         if (subject === undefined) {
           // Nothing of ours puts it there, and nobody else would ever take it away.
           pool.puller.acknowledge(message)
-          runFork(Effect.logWarning(`removed a message that is no job: ${message.subject}`))
+          runFork(Effect.logWarning(`removed a message that is no job: ${show(message.subject)}`))
           continue
         }
         const delivery = new Delivery(message, subject, lane.rank)

@@ -10,6 +10,9 @@ import type * as ChildSpec from "./kit/ChildSpec.ts"
 /** Most jobs that are remembered; beyond it the one announced longest ago is forgotten. */
 const mostJobs = 100_000
 
+/** Most clients that are remembered for one job; the others read its record a little later. */
+const mostClients = 1_000
+
 interface Waiting {
   readonly client: string
   expires: number
@@ -39,6 +42,7 @@ export class Interest {
       const before = this.#jobs.get(id)
       const waiting = before?.filter((other) => other.client !== client && other.expires > now) ??
         []
+      if (waiting.length >= mostClients) waiting.shift()
       waiting.push({ client, expires })
       this.#jobs.delete(id)
       this.#jobs.set(id, waiting)

@@ -1,18 +1,20 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import assert from "node:assert/strict"
 import process from "node:process"
 import { describe } from "node:test"
-import { type Client, Job } from "../../mod.ts"
+import { type Client, Job, Operation, Recurring, Retry } from "../../mod.ts"
 import type * as BatchState from "../../src/core/BatchState.ts"
 import * as Entry from "../../src/core/Entry.ts"
 import * as Envelope from "../../src/core/Envelope.ts"
 import * as MessagePack from "../../src/core/MessagePack.ts"
 import type * as Waits from "../../src/core/Waits.ts"
 import { rawHeaders } from "../../src/nats/Publisher.ts"
-import { ended, is, serve, type TestServer } from "../actors/harness.ts"
+import { ended, is, serve, Subjects, subjectsIn, type TestServer } from "../actors/harness.ts"
 import { effect, eventually, testServer } from "../harness.ts"
 import { Random } from "../model/Random.ts"
 import * as Hostile from "./hostile/Hostile.ts"
@@ -312,3 +314,124 @@ const assertReadable = Effect.fnUntraced(function* (
   }
   assert.deepEqual(crashes, [])
 })
+
+const accepted = (exit: Exit.Exit<unknown, unknown>, what: string): boolean => {
+  const found = crash(exit)
+  assert.equal(found, undefined, `${what}: ${found}`)
+  return Exit.isSuccess(exit)
+}
+
+describe("a control message", () => {
+  const server = testServer()
+
+  effect(
+    "that nobody can read ends no connection, and its answer goes into no stream",
+    () =>
+      Effect.gen(function* () {
+        const { client, nats } = yield* serve(server.layer(), Honest.toLayer(Effect.succeed))
+        const { connection, namespace } = nats
+        const control = (name: string) => `pf.${namespace}.ctl.${name}`
+        let reconnects = 0
+        const stop = nats.onReconnect(() => reconnects++)
+        const noNumber = { toString: 1, valueOf: 1 }
+        for (const content of [[0, [noNumber]], [noNumber, [1]], [0, [null, 1e300]], noNumber]) {
+          for (const name of ["void", "find", "describe", "interest", "ended"]) {
+            connection.publish(control(name), MessagePack.encode(content))
+          }
+        }
+        const reply = `pf.${namespace}.0.ready.default.3._.answer`
+        connection.publish(control("describe"), MessagePack.encode(5), { reply })
+        // Answered after all of these, on the same connection.
+        assert.equal((yield* client.servers)[0]?.runningCount, 0)
+        yield* Effect.promise(() => connection.flush())
+        assert.deepEqual(yield* subjectsIn(nats), [])
+        assert.equal(reconnects, 0)
+        stop()
+      }),
+  )
+})
+
+describe("a client that is given hostile texts", () => {
+  const server = testServer()
+
+  effect(
+    "refuses them with a typed error, or stores them as they are",
+    () =>
+      Effect.gen(function* () {
+        const Logs = Job.make("logs", {
+          payload: Schema.String,
+          success: Schema.String,
+          logs: true,
+          retry: Retry.none,
+        })
+        const handler = Logs.toLayer((text) =>
+          Effect.gen(function* () {
+            yield* Effect.log(text)
+            yield* Job.progress({ fraction: 0.5, note: text })
+            return yield* text.startsWith("y") ? Effect.succeed(text) : Effect.die(new Error(text))
+          })
+        ).pipe(Layer.provide(Logger.layer([])))
+        const { client, nats, provide, record } = yield* serve(server.layer(), handler)
+        const subjects = Subjects.make(nats.namespace)
+        const isOurs = (subject: string) =>
+          subjects.parse(subject) !== undefined || /\.claim(\.-){4}\.[0-9a-f]{32}$/.test(subject)
+        for (const text of Hostile.texts.filter((text) => !/^[A-Za-z0-9][\w-]{0,63}$/.test(text))) {
+          const what = JSON.stringify(text.slice(0, 80))
+          const refused = (name: string, self: Effect.Effect<unknown, unknown>) =>
+            Effect.map(Effect.exit(self), (exit) => {
+              assert(!accepted(exit, `${name} ${what}`), `${name} took ${what}`)
+            })
+          const queue = text
+          for (const options of [{ queue: text }, { id: text }, { priority: text }]) {
+            yield* refused(
+              Object.keys(options)[0] ?? "",
+              provide(Logs.enqueue("x", options as never)),
+            )
+          }
+          assert.throws(() => Job.make("legal", { queue }), { name: "InvalidOptions" })
+          if (!/^[A-Za-z0-9][\w/-]*$/.test(text) || text.length > 64) {
+            assert.throws(() => Job.make(text), { name: "InvalidOptions" })
+          }
+          assert.throws(() => Operation.move({ queue }), { name: "InvalidOptions" })
+          yield* refused("get", client.get(text))
+          yield* refused("logs", client.logs(text))
+          yield* refused("operate", client.operate(text, Operation.cancel()))
+          yield* refused("batch", client.batches.get(text))
+          yield* refused("parent", provide(Logs.enqueueAfter([text], "x")))
+          yield* refused("list", client.list({ queue, name: text } as never))
+          yield* refused("where", client.operateWhere({ queue }, Operation.cancel()))
+          const entry = { job: Logs, payload: text, schedule: { every: "1 hour" } } as const
+          yield* refused(
+            "time zone",
+            provide(Recurring.upsert("e", {
+              job: Logs,
+              payload: "x",
+              schedule: { cron: "* * * * *" },
+              timeZone: text,
+            } as never)),
+          )
+          const described = { ...entry, description: text }
+          for (const id of [text, "legal"]) {
+            const exit = yield* Effect.exit(provide(Recurring.upsert(id, described)))
+            if (!accepted(exit, `entry ${what}`)) continue
+            const found = yield* provide(Recurring.get(id))
+            assert.deepEqual([found.id, found.payload, found.description], [id, text, text])
+          }
+          // What is no name may be anything.
+          const id = yield* provide(Logs.enqueue(text, text === "" ? {} : { unique: { key: "k" } }))
+          const done = yield* record(id)
+          assert.equal(done.payload, text)
+          assert.equal(text.startsWith("y") ? done.result : done.reason, reasonOf(text))
+          const { lines } = yield* eventually(client.logs(id), ({ lines }) => lines.length > 0)
+          assert.equal(lines[0]?.text, text.length > 2_000 ? `${text.slice(0, 1_999)}\u2026` : text)
+          const late = yield* provide(Logs.schedule(text, { delay: "1 hour" }))
+          yield* client.operate(late, Operation.cancel({ reason: text }))
+          assert.equal((yield* client.get(late)).reason, text.slice(0, 500))
+        }
+        assert.deepEqual((yield* subjectsIn(nats)).filter((subject) => !isOurs(subject)), [])
+      }),
+  )
+})
+
+/** As an error's message: without one its name stands there. */
+const reasonOf = (text: string): string => text === "" ? "Error" : text.slice(0, 5_000)

@@ -11,7 +11,8 @@ const pack = (value: unknown): Uint8Array => encoder.encode(value).slice()
 /** A key that the encoder refuses, put in where this stands. */
 const protoStandIn = "__prot0__"
 
-const texts: ReadonlyArray<string> = [
+/** Texts that mean something to somebody: to a subject, a header, a prototype, a terminal. */
+export const texts: ReadonlyArray<string> = [
   "",
   "x",
   "_",
