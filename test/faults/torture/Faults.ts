@@ -92,7 +92,6 @@ const insist = async (
 
 interface Answer {
   readonly config: Readonly<Record<string, unknown>>
-  readonly state: { readonly bytes: number }
 }
 
 const jobsStreams = ({ namespace, wire }: Arena): ReadonlyArray<string> =>
@@ -103,17 +102,17 @@ const jobsStreams = ({ namespace, wire }: Arena): ReadonlyArray<string> =>
 
 /** Changes the streams of jobs for a moment. */
 const changed = (
-  change: (answer: Answer) => Readonly<Record<string, unknown>>,
+  change: Readonly<Record<string, unknown>>,
   back: Readonly<Record<string, unknown>>,
 ): Fault =>
 async (arena, random) => {
-  const update = (change: (answer: Answer) => Readonly<Record<string, unknown>>) =>
+  const update = (change: Readonly<Record<string, unknown>>) =>
     Promise.all(
       jobsStreams(arena).map((stream) =>
         insist(
           arena,
           `STREAM.UPDATE.${stream}`,
-          (answer) => ({ ...answer.config, ...change(answer) }),
+          ({ config }) => ({ ...config, ...change }),
           `STREAM.INFO.${stream}`,
         )
       ),
@@ -122,7 +121,7 @@ async (arena, random) => {
     await update(change)
     await sleep(random.between(500, 2_500))
   } finally {
-    await update(() => back)
+    await update(back)
   }
 }
 
@@ -193,11 +192,7 @@ const common: Readonly<Record<string, Fault>> = {
       await sleep(random.between(0, 700))
     }
   }),
-  storageFull: changed(
-    ({ state }) => ({ discard: "new", max_bytes: Math.max(1, state.bytes) }),
-    { discard: "old", max_bytes: -1 },
-  ),
-  directReadsOff: changed(() => ({ allow_direct: false }), { allow_direct: true }),
+  directReadsOff: changed({ allow_direct: false }, { allow_direct: true }),
   consumerDeleted: async (arena, random) => {
     const [stream, name] = consumer(arena, random)
     const { connection } = arena.wire.nats
@@ -247,6 +242,16 @@ const single: Readonly<Record<string, Fault>> = {
       const [node] = arena.nodes as readonly [Node]
       await node.stop()
       await sleep(random.between(0, 1_500))
+      await node.start()
+    }),
+  storageFull: (arena, random) =>
+    during(arena, "nats", undefined, async () => {
+      const [node] = arena.nodes as readonly [Node]
+      const room = await node.stored() + random.between(20_000, 200_000)
+      await node.stop()
+      await node.start(room)
+      await sleep(random.between(1_000, 4_000))
+      await node.stop()
       await node.start()
     }),
   stopNats: (arena, random) =>

@@ -18,8 +18,10 @@ export interface Node {
   /** SIGTERM, and wait. */
   readonly stop: () => Promise<void>
   readonly signal: (signal: NodeJS.Signals) => void
-  /** Starts it where it doesn't run, and waits until it answers. */
-  readonly start: () => Promise<void>
+  /** Starts it where it doesn't run, and waits until it answers; `room` is all that it may store. */
+  readonly start: (room?: number) => Promise<void>
+  /** Bytes that it stores now. */
+  readonly stored: () => Promise<number>
   /** Takes all of its data away; only while it doesn't run. */
   readonly wipe: () => void
   /** The end of its log. */
@@ -67,12 +69,16 @@ export const make = async (folder: string, count: 1 | 3): Promise<ReadonlyArray<
   no_advertise: true
 }`
     mkdirSync(store)
-    writeFileSync(
-      config,
-      `server_name: ${name}
+    const write = (room: number | undefined) =>
+      writeFileSync(
+        config,
+        `server_name: ${name}
 listen: "127.0.0.1:${port}"
 http: "127.0.0.1:${monitor}"
-jetstream { store_dir: ${JSON.stringify(store)} }
+jetstream {
+  store_dir: ${JSON.stringify(store)}
+  ${room === undefined ? "" : `max_file_store: ${room}`}
+}
 accounts {
   SYS { users: [{ user: sys, password: sys }] }
   APP { jetstream: enabled, users: [${JSON.stringify(credentials)}] }
@@ -80,7 +86,7 @@ accounts {
 system_account: SYS
 ${count > 1 ? cluster : ""}
 `,
-    )
+      )
     let running: Processes.Running | undefined
     const isHealthy = () =>
       fetch(`http://127.0.0.1:${monitor}/healthz`).then(async (answer) => {
@@ -99,7 +105,8 @@ ${count > 1 ? cluster : ""}
       kill: end("SIGKILL"),
       stop: end("SIGTERM"),
       signal: (signal) => running?.signal(signal),
-      start: async () => {
+      start: async (room) => {
+        if (running === undefined) write(room)
         running ??= Processes.start({ command: binary.path, args: ["-c", config, "-l", log] })
         const limit = performance.now() + patienceMillis
         while (!await isHealthy()) {
@@ -108,6 +115,11 @@ ${count > 1 ? cluster : ""}
           }
           await sleep(50)
         }
+      },
+      stored: async () => {
+        const answer = await fetch(`http://127.0.0.1:${monitor}/jsz`)
+        const { storage } = await answer.json() as { readonly storage: number }
+        return storage
       },
       wipe: () => {
         rmSync(store, { recursive: true, force: true })

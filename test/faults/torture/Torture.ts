@@ -46,15 +46,12 @@ const lifecycle: ReadonlySet<string> = new Set([
   "wrongClock",
   "exitingHandler",
 ])
-const settings: ReadonlySet<string> = new Set(["storageFull", "directReadsOff"])
 
 const groupOf = (name: string): string =>
   Faults.hurtsNats(name)
     ? "nats"
     : lifecycle.has(name)
     ? "lifecycle"
-    : settings.has(name)
-    ? "settings"
     : name.endsWith("Network")
     ? "network"
     : name

@@ -1,5 +1,7 @@
 /** Holds what the ledger tells against what NATS keeps, once everything has settled. */
 import * as Effect from "effect/Effect"
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
 import * as MessagePack from "../../../src/core/MessagePack.ts"
 import * as JobState from "../../../src/core/JobState.ts"
 import * as Api from "../../../src/nats/Api.ts"
@@ -140,6 +142,10 @@ export const reach = Effect.fnUntraced(function* (arena: Arena, kept: Chronicle.
   const lines = Ledger.read(arena.ledger)
   const all = yield* readAll(wire)
   const chronicle = Chronicle.tell(kept, wire)
+  const history = [...chronicle.jobs].flatMap(([id, messages]) =>
+    trail(messages).map(([at, text]) => `${at} ${id} ${text}`)
+  )
+  writeFileSync(join(arena.ledger, "history.txt"), history.join("\n"))
   const there = Map.groupBy(all, ({ subject }) => subject.id)
 
   for (const text of problems) wrong("process", "", text)
@@ -305,8 +311,10 @@ export const reach = Effect.fnUntraced(function* (arena: Arena, kept: Chronicle.
     "process starts that failed": arena.counts.failedStarts,
     "processes ended by handlers": arena.counts.handlerExits,
   }
-  const ids = new Set(violations.map(({ id }) => id).filter((id) => id !== ""))
-  const stories = [...ids].slice(0, 8).map((id) => {
+  // Some of each rule: of what goes wrong seldom nothing may be hidden by what does often.
+  const byRule = Map.groupBy(violations.filter(({ id }) => id !== ""), ({ rule }) => rule)
+  const ids = new Set([...byRule.values()].flatMap((some) => some.slice(0, 3).map(({ id }) => id)))
+  const stories = [...ids].map((id) => {
     const messages = chronicle.jobs.get(id) ?? []
     const told = lines.filter((line) => line.id === id).map(({ at, more, pid, what }) =>
       [at, `${pid} ${what} ${more.join(" ")}`] as const
