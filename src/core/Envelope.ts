@@ -484,6 +484,11 @@ export const decode = (bytes: Uint8Array): Envelope | Unreadable => {
   if (!(payload instanceof Uint8Array)) return unreadable("its payload is not binary")
   const progress = readProgress(rawProgress ?? null)
   if (progress === undefined) return unreadable("its progress is not valid")
+  const { batch, entry, place } = progress
+  // In a queue of jobs it would be taken for one, by servers that get in each other's way then.
+  if ((batch !== undefined || entry !== undefined) && !(place?.queue ?? queue).startsWith("_")) {
+    return unreadable("it is of the engine, in a queue that isn't")
+  }
   const outcome = parts.length > 8 ? readOutcome(rawOutcome) : undefined
   const fields = { name, queue, lane, options, created, payload, progress, outcome }
   // The payload is a view of `bytes`, so where it ends positions 0 to 6 end.

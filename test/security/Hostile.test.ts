@@ -14,7 +14,15 @@ import * as Envelope from "../../src/core/Envelope.ts"
 import * as MessagePack from "../../src/core/MessagePack.ts"
 import type * as Waits from "../../src/core/Waits.ts"
 import { rawHeaders } from "../../src/nats/Publisher.ts"
-import { ended, is, serve, Subjects, subjectsIn, type TestServer } from "../actors/harness.ts"
+import {
+  ended,
+  heldIn,
+  is,
+  serve,
+  Subjects,
+  subjectsIn,
+  type TestServer,
+} from "../actors/harness.ts"
 import { effect, eventually, testServer } from "../harness.ts"
 import { Random } from "../model/Random.ts"
 import * as Hostile from "./hostile/Hostile.ts"
@@ -275,6 +283,9 @@ describe(`hostile messages (seed ${seed})`, () => {
         assert.equal(runs.size, honest.length)
         for (const id of honest) assert.equal((yield* client.get(id)).state, "succeeded")
         yield* assertReadable(client, fired)
+        for (const queue of ["default", "_engine"]) {
+          yield* eventually(heldIn(world.nats, queue), (held) => held === 0)
+        }
         // Nothing comes again and again.
         assert(world.events.length < 12 * rounds, `${world.events.length} events`)
         assert(process.memoryUsage().heapUsed - heap < 500 * 2 ** 20)
