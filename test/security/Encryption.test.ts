@@ -247,6 +247,24 @@ describe("encryption", () => {
       }),
   )
 
+  effect("leaves payloads of older versions what they are", () =>
+    Effect.gen(function* () {
+      const namespace = freshNamespace()
+      const old = yield* client(namespace, withOne)
+      const First = Job.make("grown", { payload: Schema.String })
+      const id = yield* old.provide(First.enqueue(secret))
+      const Second = Job.make("grown", {
+        payload: card,
+        success: card,
+        version: 2,
+        migrations: { 1: (text) => ({ card: text }) },
+      })
+      const nats = Layer.mergeAll(server.layer(namespace), withBoth as Layer.Layer<never>)
+      const { provide } = yield* serve(nats, Second.toLayer(Effect.succeed))
+      assert.deepEqual(yield* provide(Second.await(id)), { card: secret })
+      assert.deepEqual((yield* provide(Second.get(id))).payload, { card: secret })
+    }))
+
   effect("reaches handlers in threads, and gives what they give", () =>
     Effect.gen(function* () {
       const worker = new URL("../actors/programs/isolatedWorker.ts", import.meta.url)
