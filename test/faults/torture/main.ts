@@ -64,7 +64,7 @@ const options: Options = {
   runtimes,
   producers: 2,
   pauseMillis: 200,
-  settleMillis: 40_000,
+  settleMillis: 120_000,
   say,
 }
 
