@@ -73,7 +73,9 @@ export const make = (wire: Wire): Look => {
     if (state === undefined) return []
     const { created, last } = state
     seen.set(partition, { created, last })
-    if (before !== undefined && before.created !== created) {
+    // The time alone says nothing: up to 2.14.0 at least, a server that is restarted after the settings
+    // of a stream were changed tells another one. A stream made anew begins at its beginning.
+    if (before !== undefined && before.created !== created && last < before.last) {
       acknowledged.forget(partition)
       const message = `stream ${stream} was made anew at ${created}: ${consequence}`
       return [{ code: "streamRecreated", stream, message }]
