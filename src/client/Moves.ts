@@ -55,6 +55,17 @@ export const ready = (
   }
 }
 
+/** Where a message waits for its time: never under the subject of the one that it replaces. */
+const waitingAt = (
+  subjects: Subjects.Subjects,
+  { stored, subject }: JobMessage,
+  state: "later" | "retry" | "await",
+  { lane, queue }: Envelope.Place,
+): string => {
+  const at = (lane: number) => subjects.live(state, queue, lane, subject)
+  return stored.subject === at(lane) ? at(Subjects.otherLane(lane)) : at(lane)
+}
+
 /** To wait for an instant (ms since 1970), as a scheduled job or as one that retries. */
 export const later = (
   subjects: Subjects.Subjects,
@@ -64,7 +75,7 @@ export const later = (
   state: "later" | "retry" = "later",
 ): Move => {
   const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
-  const subject = subjects.live(state, queue, lane, message.subject)
+  const subject = waitingAt(subjects, message, state, { queue, lane })
   return {
     to: state,
     subject,
@@ -106,7 +117,7 @@ export const awaiting = (
     (progress.waits?.staged === true || progress.batch?.phase === "building")
   const subject = isStaged
     ? staged(subjects, message.subject)
-    : subjects.live("await", queue, lane, message.subject)
+    : waitingAt(subjects, message, "await", { queue, lane })
   return {
     to: "await",
     subject,
@@ -179,14 +190,14 @@ const untilFired = "100 millis"
 
 /**
  * Whether a move would replace a schedule that is about to fire. NATS may have it on its way already,
- * and removes whatever lies under its subject then: the replacement would be lost.
+ * and what it makes then would look newer than the replacement.
  */
 export const isTooLate = (
   { alarmMillis, clock }: Pick<Wire, "alarmMillis" | "clock">,
-  { stored }: Pick<JobMessage, "stored">,
-  { subject }: Move,
+  { stored, subject }: JobMessage,
+  { to }: Move,
 ): boolean => {
-  if (stored.subject !== subject || stored.due === undefined) return false
+  if (!scheduled.has(subject.state) || !scheduled.has(to) || stored.due === undefined) return false
   const left = stored.due - clock.now()
   return left < aboutToFire(alarmMillis) && left > -mustHaveFired
 }

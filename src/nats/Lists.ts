@@ -133,7 +133,7 @@ const subjectsOf = (
 ): ReadonlyArray<string> => {
   const { lane, queue } = Records.isRecord(subject)
     ? envelope
-    : { queue: subject.queue, lane: Number(subject.lane) }
+    : { queue: subject.queue, lane: Subjects.laneOf(subject) }
   const place = envelope.progress.place ?? { queue, lane }
   const others = new Set([
     ...finalStates.map((state) => subjects.final(state, envelope, subject)),

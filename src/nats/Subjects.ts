@@ -41,6 +41,20 @@ export const logsStream = (namespace: string): string => `PF_${namespace}_LOGS`
 /** Name of the durable consumer of a queue's lane. */
 export const consumerName = (queue: string, lane: number): string => `ready_${queue}_${lane}`
 
+/** How many lanes there are on which a message waits in place of one that it replaces. */
+const otherLanes = 4
+
+/**
+ * The lane on which a message waits that replaces one on `lane`; the next one is back on `lane`. NATS may bring a
+ * message back after a crash that was replaced under its own subject and whose replacement is gone;
+ * what was removed by name stays away.
+ */
+export const otherLane = (lane: number): number => lane + otherLanes
+
+/** The lane of a message, on whichever of its two it waits. */
+export const laneOf = ({ lane }: JobSubject): number =>
+  Number(lane) > otherLanes ? Number(lane) - otherLanes : Number(lane)
+
 /** What stays the same in all subjects of one job. */
 export interface Address {
   /** Partition. */
