@@ -94,16 +94,20 @@ export const awaitLines = (
 ): string =>
   Subjects.scheduleLines(tick, subjects.live("ready", Subjects.engineQueue, tickLane, job))
 
-/** Lane of the engine's queue on which members of batches lie that nobody sees yet. */
+/** Lane that the messages of such members name; it means nothing where nobody pulls. */
 const stagedLane = 0
 
 /** Subject of a member that nobody sees before its batch is committed. */
 export const staged = (subjects: Subjects.Subjects, member: Subjects.Address): string =>
-  subjects.live("await", Subjects.engineQueue, stagedLane, member)
+  subjects.live("await", Subjects.stagedQueue, stagedLane, member)
 
 /** All members of a batch that nobody sees yet. */
 export const stagedIn = (subjects: Subjects.Subjects, batch: Subjects.Address): string =>
-  staged(subjects, { partition: batch.partition, group: batch.id, id: "*" })
+  subjects.jobs(batch.partition, {
+    state: "await",
+    queue: Subjects.stagedQueue,
+    group: batch.id,
+  })
 
 /** To wait for other jobs; a server looks after it at `tick` (ms since 1970). */
 export const awaiting = (
@@ -115,9 +119,8 @@ export const awaiting = (
   const { lane, queue } = Envelope.placeOf({ ...message.envelope, progress })
   const isStaged = message.subject.group !== Subjects.noGroup &&
     (progress.waits?.staged === true || progress.batch?.phase === "building")
-  const subject = isStaged
-    ? staged(subjects, message.subject)
-    : waitingAt(subjects, message, "await", { queue, lane })
+  const place = isStaged ? { queue: Subjects.stagedQueue, lane: stagedLane } : { queue, lane }
+  const subject = waitingAt(subjects, message, "await", place)
   return {
     to: "await",
     subject,

@@ -22,6 +22,9 @@ export const noGroup = "_"
 /** Queue of the engine itself: commands, batches, and jobs that need a step before they can run. */
 export const engineQueue = "_engine"
 
+/** Queue in which members of batches lie that nobody sees yet; nobody pulls from it. */
+export const stagedQueue = "_staged"
+
 /** Queue in which recurring entries wait for their alarms; nobody pulls from it. */
 export const entryQueue = "_recurring"
 

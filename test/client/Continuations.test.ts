@@ -30,7 +30,7 @@ describe("a continuation", () => {
       assert.deepEqual([record.state, record.payload, record.queue], ["awaiting", 5, "mail"])
       assert.deepEqual(record.parents, parents.map((id) => ({ id, state: undefined })))
       const { envelope, subject } = yield* messageOf(id)
-      assert.match(subject, /\.await\.mail\.3\._\./)
+      assert.match(subject, /\.await\.mail\.7\._\./)
       assert.equal(envelope.progress.waits?.staged, false)
       const wire = yield* Wire.Wire
       for (const parent of parents) {

@@ -55,7 +55,8 @@ describe("When NATS is killed", () => {
       for (const id of followers) yield* until(ended(id))
       yield* eventually(subjectsIn(nats, "await.>"), ({ length }) => length === 0)
       yield* restart
+      // What was acknowledged a moment before may be delivered once more; it is dropped then.
+      yield* eventually(left(nats, "ready.>"), ({ length }) => length === 0)
       assert.deepEqual(yield* left(nats, "await.>"), [])
-      assert.deepEqual(yield* left(nats, "ready.>"), [])
     }), { timeout: 30_000 })
 })
