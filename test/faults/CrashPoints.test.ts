@@ -109,7 +109,7 @@ describe("A process that is killed between two writes", () => {
   const matrix = Effect.fnUntraced(function* (name: string, kill: Kill, isServer: boolean) {
     const hit = new Set<string>()
     let unseen: ReadonlyArray<string> = []
-    for (let rounds = 0; rounds < 3; rounds++) {
+    for (let rounds = 0; rounds < 8; rounds++) {
       for (const one of yield* round(name, kill, isServer)) hit.add(one)
       unseen = compare(name, hit, isServer)
       if (unseen.length === 0) return
