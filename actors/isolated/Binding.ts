@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { MinimumLogLevel } from "effect/References"
 import * as Tracer from "effect/Tracer"
-import { CurrentJob } from "../../src/client/CurrentJob.ts"
+import { CurrentJob, factsOf } from "../../src/client/CurrentJob.ts"
 import type { Definition } from "../../src/client/Definition.ts"
 import { makeKey, type RegisteredHandler } from "../../src/client/Handler.ts"
 import type { Handler } from "../../src/client/Job.ts"
@@ -70,24 +70,15 @@ const locally = (definition: Definition, kind: Definition["isolation"]): Definit
   }
 }
 
-const factsOf = (job: CurrentJob): JobFacts => ({
-  id: job.id,
-  name: job.name,
-  attempt: job.attempt,
-  delivery: job.delivery,
-  queue: job.queue,
-  priority: job.priority,
-  created: job.created,
+const factsToSend = (job: CurrentJob): JobFacts => ({
+  ...factsOf(job),
   context: { ...job.context },
-  started: job.started,
-  server: job.server,
   parents: job.parents.map(({ id, outcome }) => ({
     id,
     outcome: outcome?.result === undefined
       ? outcome
       : { ...outcome, result: compact(outcome.result) },
   })),
-  recurring: job.recurring,
 })
 
 const orderOf = (job: RunningJob, services: Context.Context<never>): Order => {
@@ -96,7 +87,7 @@ const orderOf = (job: RunningJob, services: Context.Context<never>): Order => {
   return {
     payload: compact(payload),
     version,
-    job: factsOf(job),
+    job: factsToSend(job),
     maxPayload: job.maxPayload,
     level: Context.get(services, MinimumLogLevel),
     trace: span === undefined ? undefined : TraceContext.print(span),

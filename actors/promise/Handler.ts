@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as LogLevel from "effect/LogLevel"
 import type * as ClientService from "../../src/client/Client.ts"
-import { CurrentJob } from "../../src/client/CurrentJob.ts"
+import { CurrentJob, factsOf } from "../../src/client/CurrentJob.ts"
 import type * as EffectJob from "../../src/client/Job.ts"
 import type { Codec } from "../../src/core/Codec.ts"
 import { InvalidOptions } from "../../src/core/errors.ts"
@@ -78,18 +78,7 @@ export const partsOf = (
 ): Omit<HandlerContext, "client"> => {
   const job = Context.get(services, CurrentJob)
   return {
-    id: job.id,
-    name: job.name,
-    attempt: job.attempt,
-    delivery: job.delivery,
-    queue: job.queue,
-    priority: job.priority,
-    created: job.created,
-    context: job.context,
-    started: job.started,
-    server: job.server,
-    parents: job.parents,
-    recurring: job.recurring,
+    ...factsOf(job),
     signal,
     parentResults: (parents) =>
       settle(

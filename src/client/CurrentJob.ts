@@ -36,6 +36,22 @@ export interface CurrentJob {
   report(progress: ProgressInput): void
 }
 
+/** What can be known of a job, without what can be done with it. */
+export const factsOf = (job: CurrentJob): Omit<CurrentJob, "report"> => ({
+  id: job.id,
+  name: job.name,
+  attempt: job.attempt,
+  delivery: job.delivery,
+  queue: job.queue,
+  priority: job.priority,
+  created: job.created,
+  context: job.context,
+  started: job.started,
+  server: job.server,
+  parents: job.parents,
+  recurring: job.recurring,
+})
+
 /** The current job as a service; handlers have it without providing it. */
 export const CurrentJob: Context.Service<CurrentJob, CurrentJob> = Context.Service<CurrentJob>(
   "portfire/client/CurrentJob",

@@ -160,15 +160,17 @@ export interface Decoders<P, A, E> {
   readonly error: Pick<Codec<E>, "decode">
 }
 
+/** What bytes say without a schema: a plain value, or the bytes themselves where they hold none. */
+export const plainOf = (bytes: Uint8Array): unknown => {
+  try {
+    return Sealed.replaced(MessagePack.decode(bytes), ({ keyId }) => new Encrypted(keyId))
+  } catch {
+    return bytes
+  }
+}
+
 const plain: Pick<Codec<unknown>, "decode"> = {
-  decode: (bytes) => {
-    try {
-      const value = MessagePack.decode(bytes)
-      return Effect.succeed(Sealed.replaced(value, ({ keyId }) => new Encrypted(keyId)))
-    } catch {
-      return Effect.succeed(bytes)
-    }
-  },
+  decode: (bytes) => Effect.succeed(plainOf(bytes)),
 }
 
 /**

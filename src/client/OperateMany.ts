@@ -124,14 +124,6 @@ const isTally = (value: unknown): value is OperateWhere.Tally =>
   typeof value === "object" && value !== null &&
   ["matched", "changed", "conflicts"].every((key) => Number.isInteger(Reflect.get(value, key)))
 
-const decodeOrNothing = (bytes: Uint8Array): unknown => {
-  try {
-    return MessagePack.decode(bytes)
-  } catch {
-    return undefined
-  }
-}
-
 /** How long the numbers of a command are kept after the last page, in seconds. */
 const rememberedSeconds = 3_600
 
@@ -146,7 +138,7 @@ const memoryOf: (
   const { publisher, reader, subjects } = wire
   const subject = subjects.state("where", id)
   const [kept] = yield* reader.newest(Subjects.stateStream(subjects.namespace), [subject])
-  const before = kept === undefined ? undefined : decodeOrNothing(kept.data)
+  const before = kept === undefined ? undefined : MessagePack.decodeOrNothing(kept.data)
   return {
     before: isTally(before) ? before : OperateWhere.nothing,
     keep: (tally) => {

@@ -1,14 +1,12 @@
 /** A recurring entry as it can be read at any time: what it is, and where it stands. */
 import * as Data from "effect/Data"
-import { Encrypted } from "../core/Encryption.ts"
 import * as Entry from "../core/Entry.ts"
 import * as EntryTick from "../core/EntryTick.ts"
 import type { InvalidOptions } from "../core/errors.ts"
 import type { JobId } from "../core/JobId.ts"
-import * as MessagePack from "../core/MessagePack.ts"
 import * as Priority from "../core/Priority.ts"
 import type { Recurrence } from "../core/Recurrence.ts"
-import { replaced } from "../core/Sealed.ts"
+import { plainOf } from "./JobRecord.ts"
 
 /**
  * `active`: it runs when its time comes. `paused`: somebody paused it. `finished`: there is no next
@@ -115,14 +113,6 @@ const scheduleOf = (recurrence: Recurrence): RecurringRecord["schedule"] => {
   }
 }
 
-const plainPayload = (bytes: Uint8Array): unknown => {
-  try {
-    return replaced(MessagePack.decode(bytes), ({ keyId }) => new Encrypted(keyId))
-  } catch {
-    return bytes
-  }
-}
-
 const runOf = ({ at, byHand, id }: Entry.Run): RecurringRun => ({ id, at: new Date(at), byHand })
 
 /** The last runs, the newest one first; those that are asked for are among them. */
@@ -164,7 +154,7 @@ export const fromParts = (plan: Entry.Plan, state: Entry.State): RecurringRecord
     revision: state.revision,
     next: typeof next === "number" ? new Date(next) : undefined,
     job: job.name,
-    payload: plainPayload(job.payload),
+    payload: plainOf(job.payload),
     queue: job.queue,
     priority: Priority.fromLane(job.lane),
     schedule: scheduleOf(recurrence),

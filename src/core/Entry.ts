@@ -211,12 +211,7 @@ const isText = (value: unknown): value is string => typeof value === "string"
 
 /** The parts of what may be one of ours: an array that begins with its version. */
 const partsOf = (bytes: Uint8Array): ReadonlyArray<unknown> | Unreadable => {
-  let parts: unknown
-  try {
-    parts = MessagePack.decode(bytes)
-  } catch {
-    return "broken"
-  }
+  const parts = MessagePack.decodeOrNothing(bytes)
   if (!Array.isArray(parts) || !isCount(parts[0])) return "broken"
   return parts[0] > version ? "newer" : parts[0] === version ? parts : "broken"
 }

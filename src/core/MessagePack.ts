@@ -41,3 +41,12 @@ export const decode = (bytes: Uint8Array): unknown => {
   if (!reader.done) throw new RangeError("more bytes than one value has")
   return value
 }
+
+/** The same for bytes of anybody's: `undefined` where {@link decode} throws. */
+export const decodeOrNothing = (bytes: Uint8Array): unknown => {
+  try {
+    return decode(bytes)
+  } catch {
+    return undefined
+  }
+}

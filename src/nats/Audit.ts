@@ -4,8 +4,8 @@
  * that a disk, a backup or a colleague has taken jobs away, before they are missed.
  */
 import * as Effect from "effect/Effect"
-import * as Api from "./Api.ts"
 import type { Sample } from "./Acknowledged.ts"
+import { streamInfo } from "./DurabilityFacts.ts"
 import { Code, type NatsError } from "./errors.ts"
 import * as Subjects from "./Subjects.ts"
 import type { Wire } from "./Wire.ts"
@@ -50,10 +50,7 @@ export const make = (wire: Wire): Look => {
   let fates: ReadonlyArray<boolean> = []
 
   const read = (stream: string): Effect.Effect<Seen | undefined, NatsError> =>
-    Api.call<{
-      readonly created: string
-      readonly state: { readonly last_seq: number }
-    }>(nats.connection, `STREAM.INFO.${stream}`, undefined, `auditing ${stream}`).pipe(
+    streamInfo(nats.connection, stream).pipe(
       Effect.map(({ created, state }) => ({ created, last: state.last_seq })),
       // Its loss is a matter of health.
       Effect.catchTag(

@@ -34,7 +34,7 @@ export const ask = <A>(
     const subscription = connection.subscribe(inbox, {
       callback: (error, message) => {
         if (error !== null || message.headers?.code === 503) return finish(undefined)
-        const found = options.pick(decodeOrNothing(message.data))
+        const found = options.pick(MessagePack.decodeOrNothing(message.data))
         if (found !== undefined || ++answers >= options.expected) finish(found)
       },
     })
@@ -77,14 +77,6 @@ export const askAll = <A>(
     return Effect.as(ask(connection, subject, question, { ...options, pick }), found)
   })
 
-const decodeOrNothing = (bytes: Uint8Array): unknown => {
-  try {
-    return MessagePack.decode(bytes)
-  } catch {
-    return undefined
-  }
-}
-
 /**
  * Whether an answer may go there. Who asks says where, and with our permissions: never to what is
  * stored or done by NATS itself.
@@ -109,7 +101,7 @@ export const listen = (
 ): () => void => {
   const subscription = connection.subscribe(subject, {
     callback: (error, message) => {
-      if (error === null) harmless(() => take(decodeOrNothing(message.data)))
+      if (error === null) harmless(() => take(MessagePack.decodeOrNothing(message.data)))
     },
   })
   return () => subscription.unsubscribe()
@@ -129,7 +121,7 @@ export const answer = (
       const to = message.reply
       if (error !== null || !mayAnswer(to)) return
       harmless(() => {
-        const value = reply(decodeOrNothing(message.data))
+        const value = reply(MessagePack.decodeOrNothing(message.data))
         if (value !== undefined) connection.publish(to, MessagePack.encode(value))
       })
     },

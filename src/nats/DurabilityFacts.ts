@@ -25,6 +25,8 @@ import { violationIn } from "./Violations.ts"
 
 /** What a stream's information says about its copies. Of a server without a cluster there is none. */
 export interface StreamInfo {
+  readonly created: string
+  readonly state: { readonly last_seq: number }
   readonly config: { readonly name: string; readonly storage: Storage }
   readonly cluster?: {
     readonly leader?: string

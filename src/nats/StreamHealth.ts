@@ -28,7 +28,10 @@ export interface StreamHealth {
 const silentNanos = 5e9
 
 /** What a stream's information says. Pure. */
-export const judge = (stream: string, { cluster }: StreamInfo): StreamHealth => {
+export const judge = (
+  stream: string,
+  { cluster }: Pick<StreamInfo, "cluster" | "config">,
+): StreamHealth => {
   const { leader, replicas = [] } = cluster ?? {}
   if (cluster !== undefined && !leader) {
     return { stream, state: "withoutQuorum", detail: "it has no leader" }
