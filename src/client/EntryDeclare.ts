@@ -101,8 +101,7 @@ export const lookOf = (
   }
 }
 
-const hasTimes = (plan: Entry.Plan, after: number): boolean =>
-  timesAfter({ ...plan, from: plan.from, until: plan.until }, after, 1).length > 0
+const hasTimes = (plan: Entry.Plan, after: number): boolean => timesAfter(plan, after, 1).length > 0
 
 /** Where an entry stands once it is declared anew: what has no time to come counts from now on. */
 const declaredAnew = (

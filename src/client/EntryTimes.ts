@@ -111,7 +111,7 @@ export const upcoming = (
     if (refused !== undefined) return Effect.fail(refused)
     const left = plan.limit === undefined ? count : Math.max(0, plan.limit - runs)
     return datesOf(
-      { ...plan, from: plan.from, until: plan.until },
+      plan,
       Math.max(cursor, now),
       Math.min(count, left),
     )

@@ -142,8 +142,8 @@ const recurrenceOf = (
 }
 
 interface Bounds {
-  readonly from: number | undefined
-  readonly until: number | undefined
+  readonly from?: number | undefined
+  readonly until?: number | undefined
 }
 
 const boundsOf = (
